@@ -1,0 +1,1 @@
+"""Protocols whose figures stand in the documentation."""

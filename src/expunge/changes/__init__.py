@@ -1,0 +1,1 @@
+"""What a method returns: deltas, replacements, guards, redactions, and their history."""

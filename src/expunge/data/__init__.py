@@ -1,0 +1,1 @@
+"""Real data with stable ids."""

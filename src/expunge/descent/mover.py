@@ -1,0 +1,113 @@
+"""A player at work: its parameters, its optimiser, and the streams of its terms."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from expunge.data.samples import Batch
+from expunge.descent.player import Adversary, On, Player, Setting, StepGradients, Transform
+from expunge.descent.streams import Stream
+from expunge.errors import ExpungeError
+from expunge.recipe import Role
+
+
+class Mover:
+    """The state of one player in a descent; ``label`` names its streams and generators."""
+
+    def __init__(self, label: str, player: Player, setting: Setting, batch_size: int) -> None:
+        self.player, self.label, run = player, label, setting.run
+        module = setting.modules[player.module]
+        selected = player.parameters.select(module, setting.problem, run)
+        named = dict(module.named_parameters())
+        if not selected:
+            raise ExpungeError(
+                f"No parameter of {player.module!r} was selected to move; it has "
+                f"{len(named)}, such as {next(iter(named), 'none')!r}. Select some, or let "
+                "them require gradients."
+            )
+        self.names = tuple(selected)
+        self.parameters = tuple(named[n] for n in self.names)
+        self.masks = tuple(m if m is None else m.to(run.device) for m in selected.values())
+        self.optimiser = player.optimiser.over(self.parameters)
+        self.peaks = [group["lr"] for group in self.optimiser.param_groups]
+        self.terms = player.terms()
+        self.sizes = {name: on.term.batch_size or batch_size for name, on in self.terms.items()}
+        self.streams: dict[str, Stream] = {}
+        self.draws: dict[str, torch.Generator] = {}
+        self.prepared: dict[str, object] = {}
+        for name, on in self.terms.items():
+            self.draws[name] = run.generator(f"{label}/{name}/draw")
+            if isinstance(on.source, Role):
+                samples = setting.problem.data[on.source]
+                order = run.generator(f"{label}/{name}/order")
+                self.streams[name] = Stream(samples, self.sizes[name], on.term.fields, order)
+                own = replace(setting, label=f"{label}/{name}")
+                self.prepared[name] = on.term.start(own, samples)
+
+    def move(
+        self,
+        setting: Setting,
+        total: int,
+        transform: Transform | None,
+        adversary: Adversary | None,
+    ) -> None:
+        """The step ``setting.step`` of ``total``."""
+        step = setting.step
+        values: dict[str, Callable[[], Tensor]] = {}
+        for name, on in self.terms.items():
+            if step % on.term.every == 0:
+                values[name] = self._value(name, on, setting, adversary)
+        if not values:
+            return
+        for parameter in self.parameters:  # of all players, only this one's are differentiated
+            parameter.requires_grad_(True)
+        at = StepGradients(self.parameters, values, self.masks)
+        found = at.total() if transform is None else transform.gradients(at)
+        before = [
+            None if mask is None else p.detach().clone()
+            for p, mask in zip(self.parameters, self.masks, strict=True)
+        ]
+        share = self.player.optimiser.schedule.share(step, total)
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * share
+        for parameter, gradient in zip(self.parameters, found, strict=True):
+            parameter.grad = gradient
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():  # momentum and decay move masked entries too; put them back
+            for p, mask, old in zip(self.parameters, self.masks, before, strict=True):
+                if mask is not None and old is not None:
+                    p.copy_(torch.where(mask, p, old))
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def _batch(self, name: str, on: On, setting: Setting) -> Batch:
+        if isinstance(on.source, Role):
+            raw = self.streams[name].next()
+            setting.run.meter.touch(on.source.value, len(raw["row"]))
+            drawn = setting.family.draw(raw, self.draws[name])
+        else:
+            drawn = on.source.batch(setting, self.sizes[name], self.draws[name])
+        return {key: tensor.to(setting.run.device) for key, tensor in drawn.items()}
+
+    def _value(
+        self, name: str, on: On, setting: Setting, adversary: Adversary | None
+    ) -> Callable[[], Tensor]:
+        setting = replace(setting, label=f"{self.label}/{name}")
+        batch = self._batch(name, on, setting)
+        if adversary is not None:
+            batch = adversary.perturbed(setting, name, batch)
+
+        def value() -> Tensor:
+            with setting.run.seeded(f"{setting.label}/{setting.step}"), setting.run.autocast():
+                found = on.term.value(setting, batch, self.prepared.get(name))
+            if not torch.isfinite(found):
+                raise ExpungeError(
+                    f"The {name} term became {float(found)} at step {setting.step}; a finite "
+                    "value is expected. Lower the learning rate, or clip the gradient."
+                )
+            return on.term.weight * found
+
+        return value

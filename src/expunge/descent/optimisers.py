@@ -1,0 +1,91 @@
+"""Optimisers and learning-rate schedules as data: what torch is told."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class Schedule(Protocol):
+    """The learning rate over a descent, as a share of its peak."""
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step`` of ``total``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate throughout."""
+
+    def share(self, step: int, total: int) -> float:
+        """One."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up over the share ``warm_up`` of all steps, then half a cosine to zero."""
+
+    warm_up: float = 0.0
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        rising = self.warm_up * total
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, total - rising)))
+
+
+class Optimiser(Protocol):
+    """Builds a torch optimiser."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The rate over time."""
+        ...
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of these parameters, at its peak rate."""
+        ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent."""
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    schedule: Schedule = field(default_factory=Constant)
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimiser."""
+        return torch.optim.SGD(
+            parameters,
+            self.learning_rate,
+            self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay; without decay it is Adam (Kingma and Ba 2015)."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Schedule = field(default_factory=Constant)
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimiser."""
+        return torch.optim.AdamW(
+            parameters, self.learning_rate, self.betas, self.epsilon, self.weight_decay
+        )

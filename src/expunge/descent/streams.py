@@ -1,0 +1,44 @@
+"""Streams: endless shuffled batches of one role, with a generator of their own.
+
+Each pass visits every row once in a new order; the last batch of a pass may be smaller. The state
+is two tensors and a position, so a resumed descent sees the batches it would have seen.
+"""
+
+import torch
+from torch import Tensor
+
+from expunge.data.samples import Batch, Samples
+from expunge.problem import Fields
+
+
+class Stream:
+    """Batches of ``size`` rows of ``samples``, shuffled by ``generator``."""
+
+    def __init__(
+        self, samples: Samples, size: int, fields: Fields, generator: torch.Generator
+    ) -> None:
+        self.samples, self.size, self.fields, self.generator = samples, size, fields, generator
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.position = 0
+
+    def next(self) -> Batch:
+        """The next batch."""
+        if self.position >= len(self.order):
+            self.order = torch.randperm(len(self.samples), generator=self.generator)
+            self.position = 0
+        rows = self.order[self.position : self.position + self.size]
+        self.position += self.size
+        return self.samples.batch(rows, self.fields)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next batches depend on."""
+        return {
+            "order": self.order,
+            "position": torch.tensor(self.position),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a stored state."""
+        self.order, self.position = state["order"], int(state["position"])
+        self.generator.set_state(state["generator"])

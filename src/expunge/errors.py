@@ -1,0 +1,17 @@
+"""The errors that a user sees: what was given, what was expected, what to do next.
+
+The command line prints the message as one sentence and exits with status 2. Programming errors
+stay ordinary Python exceptions.
+"""
+
+
+class ExpungeError(Exception):
+    """Something the user gave cannot be used; nothing was written."""
+
+
+class AccessError(ExpungeError):
+    """A method touched data that its declared access does not open."""
+
+
+class IntegrityError(ExpungeError):
+    """Stored weights or changes are damaged, or belong to another base."""

@@ -1,0 +1,1 @@
+"""Kinds of model: how each is read, its losses, its anatomy."""

@@ -1,0 +1,1 @@
+"""How models are made, so that they can be made again."""

@@ -1,0 +1,187 @@
+"""Problem: everything a method may see, and nothing that it may not.
+
+A method declares its access: the roles, and the fields of each, that it opens while preparing and
+while unlearning. Everything else raises :class:`~expunge.errors.AccessError` when touched.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from torch import Tensor, nn
+
+from expunge.changes.history import History
+from expunge.data.samples import Batch, Samples
+from expunge.errors import AccessError, ExpungeError
+from expunge.families.abilities import Family
+from expunge.recipe import Recipe, Record, Role
+from expunge.requests import Request
+
+Fields = frozenset[str] | None
+"""The fields of a role that may be read; None means every field."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """The roles and fields that a phase of a method opens.
+
+    ``Access.to(Role.FORGET)`` opens every field of the forget set;
+    ``Access({Role.FORGET: frozenset({"image"})})`` keeps its labels shut.
+    """
+
+    roles: Mapping[Role, Fields] = field(default_factory=dict)
+    recipe: bool = False
+    record: bool = False
+
+    @classmethod
+    def to(cls, *roles: Role, recipe: bool = False, record: bool = False) -> Self:
+        """Access to every field of these roles."""
+        return cls(dict.fromkeys(roles), recipe, record)
+
+    def __or__(self, other: "Access") -> "Access":
+        """What either opens."""
+        roles = dict(self.roles)
+        for role, fields in other.roles.items():
+            mine = roles.get(role, frozenset())
+            roles[role] = None if mine is None or fields is None else mine | fields
+        return Access(roles, self.recipe or other.recipe, self.record or other.record)
+
+    def describe(self) -> str:
+        """In words, for tables."""
+        words = [
+            role.value if fields is None else f"{role.value} ({', '.join(sorted(fields)) or 'ids'})"
+            for role, fields in self.roles.items()
+        ]
+        words += ["recipe"] * self.recipe + ["record"] * self.record
+        return ", ".join(words) or "nothing"
+
+
+@dataclass(frozen=True)
+class OpenFields:
+    """Samples of which only the opened fields can be read."""
+
+    samples: Samples
+    role: Role
+    opened: frozenset[str]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The stable ids."""
+        return self.samples.ids
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        """The subjects; they are open where every field is, or where ``subject`` is named."""
+        self._check({"subject"})
+        return self.samples.subjects
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The opened fields."""
+        return self.samples.fields & self.opened
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _check(self, fields: Collection[str]) -> None:
+        closed = sorted(set(fields) - self.opened)
+        if closed:
+            raise AccessError(
+                f"The method read {closed[0]!r} of the {self.role.value} set; its access opens "
+                f"{', '.join(sorted(self.opened)) or 'no field'}. Declare the field in the "
+                "method's access, or do not read it."
+            )
+
+    def batch(self, rows: Tensor, fields: Collection[str] | None = None) -> Batch:
+        """A batch of opened fields."""
+        wanted = self.fields if fields is None else fields
+        self._check(wanted)
+        return self.samples.batch(rows, wanted)
+
+    def select(self, rows: Tensor) -> "OpenFields":
+        """The samples at these positions, guarded alike."""
+        return replace(self, samples=self.samples.select(rows))
+
+
+@dataclass(frozen=True)
+class GuardedData(Mapping[Role, Samples]):
+    """Data by role; a role that the access does not open raises when it is touched."""
+
+    data: Mapping[Role, Samples]
+    access: Access
+
+    def __getitem__(self, role: Role) -> Samples:
+        if role not in self.access.roles:
+            raise AccessError(
+                f"The method touched the {role.value} set; its access opens "
+                f"{self.access.describe()}. Declare the role in the method's access, or do "
+                "not read it."
+            )
+        if role not in self.data:
+            held = ", ".join(sorted(r.value for r in self.data)) or "none"
+            raise ExpungeError(
+                f"The method needs the {role.value} set; this problem has {held}. Give the set, "
+                "or take a method that does without it: `expunge methods` lists them."
+            )
+        samples, opened = self.data[role], self.access.roles[role]
+        return samples if opened is None else OpenFields(samples, role, opened)
+
+    def __contains__(self, role: object) -> bool:
+        return role in self.data and role in self.access.roles
+
+    def __iter__(self) -> Iterator[Role]:
+        return (role for role in self.data if role in self.access.roles)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One request on one model, as a method sees it.
+
+    Args:
+        model: one module whose children are the parts; never changed. It is the base, or the
+            current model for methods that are ``sequential``.
+        family: what kind of model it is.
+        request: target, anchor, labels, text.
+        data: samples by role. The retain set leaves out every earlier forget set.
+        companions: modules beside the model: discriminator, judge, teacher.
+        history: earlier requests and changes.
+        recipe: how the model was made, where it is known.
+        record: what its learner kept, where it kept anything.
+    """
+
+    model: nn.Module
+    family: Family
+    request: Request
+    data: Mapping[Role, Samples]
+    history: History
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    record: Record | None = None
+
+    def opened(self, access: Access) -> "Problem":
+        """The problem as a phase with this access sees it.
+
+        Raises:
+            ExpungeError: a role, the recipe or the record that the access needs is not there.
+        """
+        guarded = GuardedData(self.data, access)
+        for role in access.roles:
+            guarded[role]
+        for needed, given, word in (
+            (access.recipe, self.recipe, "recipe"),
+            (access.record, self.record, "training record"),
+        ):
+            if needed and given is None:
+                raise ExpungeError(
+                    f"The method needs the {word} of the model and this problem has none; give "
+                    "it, or take a method that does without it: `expunge methods` lists them."
+                )
+        return replace(
+            self,
+            data=guarded,
+            recipe=self.recipe if access.recipe else None,
+            record=self.record if access.record else None,
+        )

@@ -1,0 +1,88 @@
+"""Recipe: how a model was built, initialised and trained, so that it can be made again.
+
+Retraining, oracles, shadow models and random teachers all need it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, Self
+
+from torch import nn
+
+from expunge.data.samples import Samples
+from expunge.families.abilities import Family
+from expunge.run import Run
+from expunge.storage import Bundle
+
+Record = Bundle
+"""What a learner kept while training: shards, statistics, client updates."""
+
+
+class Role(StrEnum):
+    """The part a data set plays."""
+
+    TRAIN = "train"
+    FORGET = "forget"
+    RETAIN = "retain"
+    VALIDATION = "validation"
+    TEST = "test"
+    UNLABELLED = "unlabelled"
+    PRIOR = "prior"
+    CONTRAST = "contrast"
+    ALTERNATIVES = "alternatives"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    PROMPTS = "prompts"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that a learner made, and what it kept for later removals."""
+
+    model: nn.Module
+    record: Record | None = None
+
+
+class Learner(Protocol):
+    """A way to train: plain, sharded, federated, analytic."""
+
+    def fit(
+        self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
+    ) -> Trained:
+        """Train a copy of ``model`` on ``data``; ``model`` itself is not changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a model again.
+
+    Args:
+        builder: makes the untrained module; its argument is the seed of the initial weights.
+        family: the family it belongs to.
+        learner: how it is trained.
+        seed: fixes initial weights and the order of the rows.
+    """
+
+    builder: Callable[[int], nn.Module]
+    family: Family
+    learner: Learner
+    seed: int = 0
+
+    def make(self, data: Mapping[Role, Samples], run: Run) -> Trained:
+        """Build and train; the seed of the recipe, not of the run, is used."""
+        own = Run(
+            self.seed,
+            run.device,
+            run.precision,
+            run.console,
+            run.checkpoints,
+            run.checkpoint_every,
+            run.meter,
+        )
+        return self.learner.fit(self.builder(self.seed), self.family, data, own)
+
+    def with_seed(self, seed: int) -> Self:
+        """The same recipe from other initial weights and another order."""
+        return type(self)(self.builder, self.family, self.learner, seed)

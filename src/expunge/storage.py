@@ -1,0 +1,125 @@
+"""Tensors on disk and their digests: safetensors files, written whole or not at all.
+
+A digest is the SHA-256 over canonical names, shapes and the float32 bytes of every tensor, so that
+the same weights have the same digest whatever precision they are stored in after composition.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from expunge.errors import IntegrityError
+
+HEADER = "expunge"
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hexadecimal) of the composed tensors, in the order of their names.
+
+    Floating-point tensors enter as float32 and integers as int64.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        canonical = tensor.to("cpu", torch.float32 if tensor.is_floating_point() else torch.int64)
+        sha.update(f"{name}{tuple(tensor.shape)}".encode())
+        sha.update(canonical.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None
+) -> None:
+    """Write one safetensors file; ``facts`` (JSON values) travel in its header."""
+    header = {HEADER: json.dumps(facts or {}, sort_keys=True)}
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    write_bytes(path, save(whole, metadata=header))
+
+
+def read_facts(path: Path) -> dict[str, object]:
+    """The facts in the header of a file written by :func:`write_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            header = handle.metadata() or {}
+    except FileNotFoundError:
+        raise IntegrityError(f"There is no file {path}; give the path of a stored file.") from None
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"{path} is not a readable safetensors file ({error}); restore it from its source."
+        ) from None
+    facts = json.loads(header.get(HEADER, "{}"))
+    assert isinstance(facts, dict)
+    return facts
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file.
+
+    Raises:
+        IntegrityError: the file is missing, truncated or no safetensors file.
+    """
+    read_facts(path)
+    with safe_open(path, framework="pt") as handle:
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of one safetensors file, read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        read_facts(path)
+        self.path = path
+        with safe_open(path, framework="pt") as handle:
+            self._names = tuple(handle.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        with safe_open(self.path, framework="pt") as handle:
+            tensor: Tensor = handle.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Named tensors and plain JSON values that are stored together in one file."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the bundle as one safetensors file."""
+        write_tensors(path, self.tensors, self.facts)
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Open a stored bundle; its tensors are read one by one when asked for."""
+        return cls(StoredTensors(path), read_facts(path))
