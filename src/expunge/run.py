@@ -92,11 +92,18 @@ class Run:
     def seeded(self, name: str) -> Iterator[None]:
         """Inside, torch's global random numbers (dropout) start from :meth:`generator`'s seed of
         this name; outside, they go on as if nothing had happened."""
-        device = torch.device(self.device)
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self.generator(name).initial_seed())
+        generators = [torch.default_generator]  # torch.manual_seed would seed every backend
+        if (device := torch.device(self.device)).type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or 0])
+        states = [generator.get_state() for generator in generators]
+        seed = self.generator(name).initial_seed()
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
             yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of forward passes."""

@@ -132,7 +132,8 @@ class _State:
     def identity(self) -> str:
         """Digest of everything that the end of this descent depends on, save the data."""
         asked = self.problem.request.digest(), digest_of(self.problem.model), self.run.seed
-        parts = repr(({**vars(self.descent)}, self.run.precision, asked))
+        rows = [len(s.samples) for m in self.movers for s in m.streams.values()]
+        parts = repr((vars(self.descent), self.total, rows, self.run.precision, asked))
         return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", parts).encode()).hexdigest()
 
     def setting(self) -> Setting:

@@ -1,0 +1,1 @@
+"""Oracles, persistence, verdicts and reports."""

@@ -1,0 +1,85 @@
+"""A course of requests: every request and everything else, measured again after each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from expunge.audit.measure import Measured, Panel, measure
+from expunge.audit.persistence import PersistenceMatrix
+from expunge.deployment import Deployment
+from expunge.methods.protocol import Method
+from expunge.requests import Request
+from expunge.run import Run
+
+
+@dataclass(frozen=True)
+class Step:
+    """One answered request: what the model scores now, and what the answer cost.
+
+    ``seconds`` and ``touched`` (rows read for gradients, by role) are of this request alone;
+    ``peak_bytes`` is the largest memory of the process so far.
+    """
+
+    request: Request
+    measured: Measured
+    seconds: float
+    peak_bytes: int
+    touched: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The model before any request, and after each."""
+
+    before: Measured
+    steps: tuple[Step, ...]
+
+    def matrix(self, oracle: Measured | None = None) -> PersistenceMatrix:
+        """The full persistence matrix of accuracies; ``oracle`` is the reference of every step."""
+        return PersistenceMatrix(
+            tuple(step.request.name for step in self.steps),
+            self.before.requests.double().numpy(),
+            torch.stack([s.measured.requests for s in self.steps]).double().numpy(),
+            None if oracle is None else oracle.requests.double().numpy(),
+        )
+
+    @property
+    def final(self) -> Measured:
+        """After the last step."""
+        return self.steps[-1].measured
+
+    def retained(self) -> Tensor:
+        """Retained accuracy (T + 1,), before any request and after each."""
+        return torch.tensor([self.before.retained, *(s.measured.retained for s in self.steps)])
+
+
+def follow(
+    deployment: Deployment,
+    requests: Sequence[Request],
+    method: Method,
+    panel: Panel,
+    run: Run,
+    strengths: Sequence[float] | None = None,
+) -> Course:
+    """Answer the requests one after another and measure the whole panel after each.
+
+    ``strengths`` (T,) are 1 by default.
+    """
+    before = measure(deployment.family, deployment.model, panel, run)
+    steps = []
+    for j, request in enumerate(requests):
+        seconds, touched = run.meter.seconds, run.meter.touched.copy()
+        deployment.forget(request, method, run, 1.0 if strengths is None else strengths[j])
+        measured = measure(deployment.family, deployment.model, panel, run)
+        steps.append(
+            Step(
+                request,
+                measured,
+                run.meter.seconds - seconds,
+                run.meter.peak_bytes,
+                dict(run.meter.touched - touched),
+            )
+        )
+    return Course(before, tuple(steps))

@@ -1,0 +1,48 @@
+"""Gradient ascent: raise the loss on the forget set.
+
+Graves, Nagisetty, Ganesh (2021). Amnesiac Machine Learning, and Thudi, Deza, Chandrasekaran,
+Papernot (2022). Unrolling SGD. The defaults are those of the baseline in Lin et al. (2026), CATA:
+Adam at 1e-6, two epochs, gradient clipped to norm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.descent.forget_terms import Ascent
+from expunge.descent.length import Epochs
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import AdamW
+from expunge.descent.player import Player
+from expunge.descent.transforms import ClipNorm
+from expunge.methods.protocol import ByDescent
+
+
+@dataclass(frozen=True)
+class GradientAscent(ByDescent):
+    """Ascent on the forget set alone.
+
+    Args:
+        epochs: passes over the forget set.
+        learning_rate: of Adam.
+        batch_size: rows a step.
+        clip: largest norm of the gradient.
+        sequential: start from the current model instead of the base.
+    """
+
+    name: ClassVar[str] = "gradient-ascent"
+    paper: ClassVar[str] = "Graves et al. 2021, Amnesiac Machine Learning"
+
+    epochs: int = 2
+    learning_rate: float = 1e-6
+    batch_size: int = 64
+    clip: float = 1.0
+    sequential: bool = False
+
+    def descent(self) -> Descent:
+        """One player, one term."""
+        return Descent(
+            Player(forget=Ascent(), optimiser=AdamW(self.learning_rate)),
+            length=Epochs(self.epochs),
+            batch_size=self.batch_size,
+            transform=ClipNorm(self.clip),
+        )

@@ -1,0 +1,61 @@
+"""Gradient difference: raise the loss on the forget set while keeping it low on the retain set.
+
+Liu, Liu, Stone (2022). Continual Learning and Private Unlearning. Known as GradDiff in the language
+literature and as NegGrad+ in the vision literature (Kurmanji et al. 2023), where the two losses are
+mixed with weights that add to one.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.descent.forget_terms import Ascent
+from expunge.descent.length import Epochs
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import AdamW
+from expunge.descent.player import Player
+from expunge.descent.retain_terms import Loss
+from expunge.descent.transforms import ClipNorm
+from expunge.methods.protocol import ByDescent
+
+
+@dataclass(frozen=True)
+class GradientDifference(ByDescent):
+    """Ascent on the forget set, descent on the retain set, in every step.
+
+    Args:
+        epochs: passes over the forget set.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW, decoupled.
+        batch_size: rows of the forget set a step.
+        retain_batch_size: rows of the retain set a step.
+        forget_weight: factor of the forget term.
+        retain_weight: factor of the retain term.
+        clip: largest norm of the gradient.
+        sequential: start from the current model instead of the base.
+    """
+
+    name: ClassVar[str] = "gradient-difference"
+    paper: ClassVar[str] = "Liu et al. 2022, Continual Learning and Private Unlearning"
+
+    epochs: int = 10
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.01
+    batch_size: int = 32
+    retain_batch_size: int = 32
+    forget_weight: float = 1.0
+    retain_weight: float = 1.0
+    clip: float = 1.0
+    sequential: bool = False
+
+    def descent(self) -> Descent:
+        """One player, two terms."""
+        return Descent(
+            Player(
+                forget=Ascent(self.forget_weight),
+                retain=Loss(self.retain_weight, batch_size=self.retain_batch_size),
+                optimiser=AdamW(self.learning_rate, weight_decay=self.weight_decay),
+            ),
+            length=Epochs(self.epochs),
+            batch_size=self.batch_size,
+            transform=ClipNorm(self.clip),
+        )

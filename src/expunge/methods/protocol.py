@@ -1,0 +1,125 @@
+"""What a method is: from a problem to the change that answers its request."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from expunge.changes.delta import Delta
+from expunge.changes.kinds import Change, Replacement
+from expunge.descent.loop import Descent
+from expunge.families.abilities import able
+from expunge.problem import Access, Problem
+from expunge.recipe import Record
+from expunge.run import Run
+from expunge.storage import Bundle
+
+Artifact = Bundle
+"""What a method prepared before any request: cached, and read again at each request."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The changes that answer one request, and the learner's record where it changed."""
+
+    changes: tuple[Change, ...]
+    record: Record | None = None
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A frozen dataclass whose fields are its hyper-parameters, with the paper's defaults."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        ...
+
+    @property
+    def paper(self) -> str:
+        """Authors, year and title."""
+        ...
+
+    @property
+    def needs(self) -> tuple[type, ...]:
+        """The abilities that the family must have."""
+        ...
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it starts from the current model (and returns a Replacement), not the base."""
+        ...
+
+    @property
+    def prepares_with(self) -> Access:
+        """What :meth:`prepare` opens."""
+        ...
+
+    @property
+    def unlearns_with(self) -> Access:
+        """What :meth:`unlearn` opens."""
+        ...
+
+    def prepare(self, problem: Problem, run: Run) -> Artifact:
+        """Work done once, before requests come."""
+        ...
+
+    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+        """The change that answers the request; the problem's model stays as it is."""
+        ...
+
+
+class ByDescent(ABC):
+    """A method that is one :class:`~expunge.descent.loop.Descent` and nothing else.
+
+    A leaf gives :meth:`descent`; access and abilities follow from its terms.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    sequential: bool  # a field of each leaf
+
+    @abstractmethod
+    def descent(self) -> Descent:
+        """The expression over players and terms."""
+
+    @property
+    def needs(self) -> tuple[type, ...]:
+        """The abilities that the terms need."""
+        return self.descent().needs
+
+    @property
+    def prepares_with(self) -> Access:
+        """Nothing."""
+        return Access()
+
+    @property
+    def unlearns_with(self) -> Access:
+        """The roles that the terms read."""
+        return self.descent().access
+
+    def prepare(self, problem: Problem, run: Run) -> Artifact:
+        """Nothing to prepare."""
+        return Artifact()
+
+    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+        """Run the descent from the problem's model; a Delta, or a Replacement if sequential."""
+        after = self.descent().minimise(problem, run).model
+        if self.sequential:
+            return Outcome((Replacement.of(after, problem.model, method=self.name),))
+        return Outcome((Delta.between(after, problem.model, method=self.name),))
+
+
+def unlearn(
+    method: Method, problem: Problem, run: Run, artifact: Artifact | None = None
+) -> Outcome:
+    """Prepare (unless an artifact is given) and unlearn, each with only its declared access.
+
+    Raises:
+        ExpungeError: the family lacks an ability that the method needs, or the problem a role.
+    """
+    for ability in method.needs:
+        able(problem.family, ability)
+    with run.meter.measured():
+        if artifact is None:
+            artifact = method.prepare(problem.opened(method.prepares_with), run)
+        return method.unlearn(problem.opened(method.unlearns_with), artifact, run)

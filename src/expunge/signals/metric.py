@@ -1,0 +1,26 @@
+"""Metric: what a number measures, which way is better, and what guessing would give."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower", "closer to the oracle"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The description that travels with a number.
+
+    ``direction`` says which value is better. On forgotten samples it is ``closer to the oracle``:
+    a model retrained without them still answers some of them, and forgetting more than that is
+    a trace of its own. ``ranks`` is set for metrics that count an answer as right when the true
+    class is among the first ``ranks`` ones.
+    """
+
+    name: str
+    direction: Direction
+    measures: str
+    ranks: int | None = None
+
+    def chance(self, classes: int) -> float | None:
+        """What uniform guessing among ``classes`` gives; None where guessing has no level."""
+        return None if self.ranks is None else min(1.0, self.ranks / classes)
