@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from expunge.aggregation.compose import compose
+from expunge.aggregation.fold import fold
 from expunge.aggregation.protocol import Aggregation
 from expunge.changes.delta import Delta
 from expunge.changes.history import History, Served
@@ -146,6 +147,4 @@ class Deployment:
 
     def folded(self, deltas: Sequence[tuple[Delta, float]]) -> nn.Module:
         """The base with these (delta, strength) pairs combined by the rule, serving nothing."""
-        from expunge.aggregation.fold import fold
-
         return fold(self.rule, deltas).applied_to(self.base)

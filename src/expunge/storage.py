@@ -18,7 +18,7 @@ from torch import Tensor
 
 from expunge.errors import IntegrityError
 
-HEADER = "expunge"
+HEADER, DIGEST = "expunge", "digest"
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -53,43 +53,57 @@ def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None
 ) -> None:
     """Write one safetensors file; ``facts`` (JSON values) travel in its header."""
-    header = {HEADER: json.dumps(facts or {}, sort_keys=True)}
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    header = {HEADER: json.dumps(facts or {}, sort_keys=True), DIGEST: digest(whole)}
     write_bytes(path, save(whole, metadata=header))
 
 
-def read_facts(path: Path) -> dict[str, object]:
-    """The facts in the header of a file written by :func:`write_tensors`."""
+def read_header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file.
+
+    Raises:
+        IntegrityError: the file is missing, truncated or no safetensors file.
+    """
     try:
         with safe_open(path, framework="pt") as handle:
-            header = handle.metadata() or {}
+            return handle.metadata() or {}
     except FileNotFoundError:
         raise IntegrityError(f"There is no file {path}; give the path of a stored file.") from None
     except SafetensorError as error:
         raise IntegrityError(
             f"{path} is not a readable safetensors file ({error}); restore it from its source."
         ) from None
-    facts = json.loads(header.get(HEADER, "{}"))
+
+
+def read_facts(path: Path) -> dict[str, object]:
+    """The facts in the header of a file written by :func:`write_tensors`."""
+    facts = json.loads(read_header(path).get(HEADER, "{}"))
     assert isinstance(facts, dict)
     return facts
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file.
+    """Every tensor of a safetensors file; checked against the digest in its header, if it has one.
 
     Raises:
-        IntegrityError: the file is missing, truncated or no safetensors file.
+        IntegrityError: the file is missing, truncated, changed, or no safetensors file.
     """
-    read_facts(path)
+    expected = read_header(path).get(DIGEST)
     with safe_open(path, framework="pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    if expected is not None and digest(tensors) != expected:
+        raise IntegrityError(
+            f"The tensors of {path} are not those that were written (their digest differs); "
+            "restore the file from its source."
+        )
+    return tensors
 
 
 class StoredTensors(Mapping[str, Tensor]):
     """The tensors of one safetensors file, read when they are asked for."""
 
     def __init__(self, path: Path) -> None:
-        read_facts(path)
+        read_header(path)
         self.path = path
         with safe_open(path, framework="pt") as handle:
             self._names = tuple(handle.keys())

@@ -54,7 +54,7 @@ def largest(holds: Callable[[float], bool], search: Search) -> float:
     turned = smallest(lambda strength: not holds(strength), search)
     if turned is None:
         return search.upper
-    width = search.upper / search.points / 2**search.halvings
+    width = search.upper / search.points / 2.0**search.halvings
     return max(0.0, turned - width)
 
 

@@ -16,12 +16,18 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.weights import buffers_of, digest_of, parameters_of, with_weights
+from expunge.changes.weights import (
+    buffers_of,
+    digest_of,
+    is_finite,
+    parameters_of,
+    with_weights,
+)
 from expunge.errors import IntegrityError
 from expunge.storage import read_facts, read_tensors, write_tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sparse:
     """The non-zero entries of one tensor: ``indices`` (n,) int64 into the flat tensor, ascending;
     ``values`` (n,) float32; ``shape`` of the dense tensor."""
@@ -44,7 +50,7 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Delta:
     """A task vector against the base with digest ``base``.
 
@@ -60,7 +66,7 @@ class Delta:
 
     def __post_init__(self) -> None:
         for name, tensor in [*self._values(), *self.buffers.items()]:
-            if not bool(torch.isfinite(tensor).all()):
+            if not is_finite(tensor):
                 raise IntegrityError(
                     f"The change has NaN or infinite values in {name!r}; finite numbers are "
                     "expected. Lower the learning rate of the method and run it again."
@@ -149,7 +155,7 @@ class Delta:
         """A copy of ``model`` moved by ``strength`` times this change; ``model`` stays as it is.
 
         Raises:
-            IntegrityError: ``model`` is not the base of this change.
+            IntegrityError: ``model`` is not the base of this change, or names or shapes differ.
         """
         found = digest_of(model)
         if found != self.base:
@@ -158,10 +164,11 @@ class Delta:
                 f"{found[:12]}; apply it to its own base, or make the change again from this one."
             )
         weights = parameters_of(model)
-        moved = {
-            n: (weights[n].detach().float() + strength * self.dense(n).to(weights[n].device))
-            for n in self.entries
-        }
+        moved = {n: self.dense(n) for n in self.entries}
+        for n, shift in moved.items():
+            if n in weights and weights[n].shape == shift.shape:  # with_weights refuses the others
+                old = weights[n].detach().float()
+                moved[n] = old + strength * shift.to(old.device)
         return with_weights(model, {**moved, **self.buffers})
 
     def save(self, path: Path) -> None:

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from expunge.changes.delta import Delta
-from expunge.changes.weights import buffers_of, digest_of, parameters_of, with_weights
+from expunge.changes.weights import (
+    buffers_of,
+    digest_of,
+    is_finite,
+    parameters_of,
+    with_weights,
+)
 from expunge.errors import IntegrityError
 from expunge.storage import digest, read_facts, read_tensors, write_tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replacement:
     """New weights: the whole model anew. It starts a new epoch of the history.
 
@@ -34,7 +39,7 @@ class Replacement:
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not is_finite(tensor):
                 raise IntegrityError(
                     f"The new weights have NaN or infinite values in {name!r}; finite numbers "
                     "are expected. Lower the learning rate of the method and run it again."

@@ -29,6 +29,14 @@ def digest_of(model: nn.Module) -> str:
     return digest({**parameters_of(model), **buffers_of(model)})
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: one pass, since the extremes carry both on."""
+    if tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
 def with_weights(model: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
     """A copy of ``model`` with the named parameters and buffers set to ``values``.
 

@@ -105,8 +105,8 @@ class Mover:
                 found = on.term.value(setting, batch, self.prepared.get(name))
             if not torch.isfinite(found):
                 raise ExpungeError(
-                    f"The {name} term became {float(found)} at step {setting.step}; a finite "
-                    "value is expected. Lower the learning rate, or clip the gradient."
+                    f"The {name} term became {float(found.detach())} at step {setting.step}; "
+                    "a finite value is expected. Lower the learning rate, or clip the gradient."
                 )
             return on.term.weight * found
 

@@ -9,8 +9,8 @@ on the forget set from the base, negate, keep the largest entries).
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.aggregation.trim import trimmed
 from expunge.changes.delta import Delta
+from expunge.changes.trim import trimmed
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW

@@ -1,0 +1,37 @@
+"""``expunge bench``: benchmarks. Quick forms by default."""
+
+from typing import Annotated
+
+import typer
+
+from expunge.benchmarks import continual_digits, speed_aggregation
+from expunge.cli.output import JsonPath, console, table, write_json
+
+app = typer.Typer(no_args_is_help=True)
+speed = typer.Typer(no_args_is_help=True)
+app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
+
+
+@speed.command("aggregation")
+def speed_of_aggregation(
+    full: Annotated[bool, typer.Option(help="64 million parameters instead of 8.")] = False,
+    json: JsonPath = None,
+) -> None:
+    """Streaming aggregation against plain torch, stacking, and the bandwidth of memory."""
+    result = speed_aggregation.run(quick=not full)
+    for line in speed_aggregation.rows(result):
+        console.print(line)
+    write_json(json, result)
+
+
+@app.command("continual-digits")
+def continual_on_digits(
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 6,
+    requests: Annotated[int, typer.Option(help="Classes to forget, one after another.")] = 5,
+    json: JsonPath = None,
+) -> None:
+    """All eight rules on scikit-learn digits, strengths chosen on a validation split."""
+    result = continual_digits.run(seeds, requests, console=console)
+    for title, columns, rows in continual_digits.tables(result):
+        console.print(table(title, columns, rows))
+    write_json(json, result)

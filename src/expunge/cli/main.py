@@ -1,0 +1,51 @@
+"""The command ``expunge``. A user's error is one sentence and exit status 2; nothing is written."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from expunge import __version__
+from expunge.cli import bench, demo, doctor, evaluate, forget, methods, train
+from expunge.errors import ExpungeError
+
+app = typer.Typer(
+    help="Machine unlearning: forget, keep, prove, and stay so under later requests.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("forget")(forget.forget)
+app.command("evaluate")(evaluate.evaluate)
+app.command("methods")(methods.methods)
+app.command("train")(train.train)
+app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app, name="bench", help="Benchmarks whose figures stand in docs/.")
+
+
+@app.callback(invoke_without_command=True)
+def expunge(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Machine unlearning: forget, keep, prove, and stay so under later requests."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except ExpungeError as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Real data and trained models that many tests share."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from torch import nn
+
+from expunge.benchmarks.shipped import Work, digits_classifier_work
+from expunge.run import Run
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_work() -> Work:
+    """The digits classifier's recipe and rows."""
+    return digits_classifier_work()
+
+
+@pytest.fixture(scope="session")
+def digits_model(digits_work: Work) -> nn.Module:
+    """The digits classifier, trained from its recipe. Tests must not change it."""
+    return digits_work.recipe.make(digits_work.data, Run()).model
