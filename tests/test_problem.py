@@ -133,6 +133,19 @@ def test_subjects_are_read_where_they_are_named_or_all_fields_are_open() -> None
         assert opened.data[Role.FORGET].subjects == ["anna", "boris", "anna"]
 
 
+def test_no_public_attribute_reaches_the_data_behind_the_guard() -> None:
+    forget, retain = samples(UntouchableLabels), samples()
+    access = Access({Role.FORGET: frozenset({"image"})})
+    guarded = problem(forget=forget, retain=retain).opened(access).data
+    raw = [forget, forget.columns, forget.columns["label"], retain, retain.columns]
+    for view in (guarded, guarded[Role.FORGET], guarded[Role.FORGET].select(torch.arange(2))):
+        public = [name for name in dir(view) if not name.startswith("_") and name != "subjects"]
+        held = [getattr(view, name) for name in public]
+        assert not any(value is hidden for value in held for hidden in raw)
+        assert not any(isinstance(value, TensorSamples | dict) for value in held)
+        assert all(name.startswith("_") for name in vars(view))
+
+
 def test_opening_again_opens_no_more() -> None:
     narrow = Access({Role.FORGET: frozenset({"image"})})
     twice = problem(forget=samples(), retain=Untouchable()).opened(narrow)

@@ -5,7 +5,9 @@ each is answered by any method, the deltas of all are combined by any rule, and 
 withdrawn again.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -18,12 +20,12 @@ from expunge.changes.history import History, Served
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family
 from expunge.methods.protocol import Artifact, Method, Outcome, unlearn
-from expunge.problem import Problem
+from expunge.problem import Access, Problem
 from expunge.recipe import Recipe, Record, Role
-from expunge.requests import Named, Request, resolve
+from expunge.requests import Named, Request, Resolved, resolve
 from expunge.run import Run
 
 
@@ -68,7 +70,7 @@ class Deployment:
         self.companions = dict(companions or {})
         self.base = base
         self.history = History.of(digest_of(base))
-        self._artifacts: dict[tuple[str, Method], Artifact] = {}
+        self._artifacts: dict[Method, tuple[str, Artifact]] = {}
         self._model: nn.Module | None = None
 
     @property
@@ -81,16 +83,27 @@ class Deployment:
     def problem(self, request: Request, method: Method) -> Problem:
         """What ``method`` may see of a request: nothing that earlier requests removed.
 
+        Neither the retain set nor the training set holds a row of an earlier request. The training
+        set is there for methods that open it, and before the first request for every method.
+
         Raises:
             ExpungeError: the request names nothing, everything, or was made before.
         """
-        rows = resolve(request, self.table, self.history.requests())
+        return self._problem(request, method, self._resolved(request))
+
+    def _resolved(self, request: Request) -> Resolved:
+        return resolve(request, self.table, self.history.requests())
+
+    def _problem(self, request: Request, method: Method, rows: Resolved) -> Problem:
         data = {
             **self.data,
-            Role.TRAIN: self.train,
             Role.FORGET: self.train.select(rows.forget),
             Role.RETAIN: self.train.select(rows.retain),
         }
+        if not rows.excluded:
+            data[Role.TRAIN] = self.train
+        elif Role.TRAIN in _access(method).roles:
+            data[Role.TRAIN] = self.train.select(rows.train)
         start = self.model if method.sequential else self.base
         return Problem(
             start,
@@ -106,30 +119,71 @@ class Deployment:
     def unlearn(self, request: Request, method: Method, run: Run) -> Outcome:
         """Let ``method`` answer a request; nothing is served yet.
 
-        What the method prepares is kept for later requests of the same epoch.
+        What the method prepares is kept and used again as long as it would see the same: the same
+        model, the same rows of every role that it opens while preparing, the same record. A method
+        that prepares with the forget, retain or training set therefore prepares anew once another
+        request was served.
+
+        Returns:
+            The outcome; ``excluded`` names the earlier requests whose rows were kept from it.
         """
-        problem = self.problem(request, method)
-        key = (self.history.current.base, method)
-        if key not in self._artifacts:
+        rows = self._resolved(request)
+        problem = self._problem(request, method, rows)
+        outcome = unlearn(method, problem, run, self._prepared(problem, method, run))
+        reads = {Role.RETAIN, Role.TRAIN} & set(_access(method).roles)
+        return replace(outcome, excluded=rows.excluded if reads else ())
+
+    def _prepared(self, problem: Problem, method: Method, run: Run) -> Artifact:
+        seen = problem.opened(method.prepares_with)
+        sha = hashlib.sha256(digest_of(problem.model).encode())
+        for role in sorted(seen.data):
+            sha.update(repr((role.value, list(seen.data[role].ids))).encode())
+        known, artifact = self._artifacts.get(method, ("", None))
+        if artifact is None or known != sha.hexdigest():
             with run.meter.measured():
-                self._artifacts[key] = method.prepare(problem.opened(method.prepares_with), run)
-        return unlearn(method, problem, run, self._artifacts[key])
+                artifact = method.prepare(seen, run)
+            self._artifacts[method] = sha.hexdigest(), artifact
+        return artifact
 
     def serve(
         self, request: Request, method: Method, outcome: Outcome, strength: float = 1.0
     ) -> Served:
-        """Take the answer to a request into the history, and so into the model."""
-        reads_retain = Role.RETAIN in method.unlearns_with.roles
-        excluded = tuple(r.digest() for r in self.history.requests()) if reads_retain else ()
-        entry = Served(request, outcome.changes, strength, excluded)
-        self.history = self.history.with_served(entry)
-        for change in outcome.changes:
-            if isinstance(change, Replacement):
-                self.base = change.applied_to(self.base)
+        """Take the answer to a request into the history, and so into the model.
+
+        Raises:
+            IntegrityError: a change belongs to another base, or a Replacement to a model that is
+                not the current one; nothing was served.
+            ExpungeError: a Replacement is to be served at a strength other than 1; nothing was
+                served.
+        """
+        new = [change for change in outcome.changes if isinstance(change, Replacement)]
+        if new:
+            self._check_replacement(request, new[0], strength)
+        entry = Served(request, outcome.changes, strength, outcome.excluded)
+        history = self.history.with_served(entry)
+        for change in new:
+            self.base = change.applied_to(self.base)
+        self.history = history
         if outcome.record is not None:
             self.record = outcome.record
+            self._artifacts.clear()
         self._model = None
         return entry
+
+    def _check_replacement(self, request: Request, change: Replacement, strength: float) -> None:
+        if strength != 1:
+            raise ExpungeError(
+                f"The answer to {request.name!r} is a Replacement, which has no strength, and "
+                f"{strength} was given; serve it at strength 1, or take a method that gives a "
+                "Delta."
+            )
+        found = digest_of(self.model)
+        if change.before != found:
+            raise IntegrityError(
+                f"The Replacement for {request.name!r} takes the place of the model "
+                f"{change.before[:12]}, and the current model is {found[:12]}: it would undo what "
+                "was served since; make it again from the current model."
+            )
 
     def forget(self, request: Request, method: Method, run: Run, strength: float = 1.0) -> Served:
         """Answer one request and serve the answer."""
@@ -139,8 +193,9 @@ class Deployment:
         """Withdraw a request: fold the (delta, strength) pairs of all others again.
 
         Raises:
-            ExpungeError: the request is not in the current epoch, or later changes were made
-                without its rows and must be made again first.
+            ExpungeError: a Replacement was served since, the request was never made, or later
+                changes were made without its rows: withdraw those first, the latest before the
+                others, then this one, then request those again.
         """
         self.history = self.history.without(request)
         self._model = None
@@ -148,3 +203,7 @@ class Deployment:
     def folded(self, deltas: Sequence[tuple[Delta, float]]) -> nn.Module:
         """The base with these (delta, strength) pairs combined by the rule, serving nothing."""
         return fold(self.rule, deltas).applied_to(self.base)
+
+
+def _access(method: Method) -> Access:
+    return method.prepares_with | method.unlearns_with

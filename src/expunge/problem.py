@@ -56,39 +56,40 @@ class Access:
         return ", ".join(words) or "nothing"
 
 
-@dataclass(frozen=True)
 class OpenFields:
-    """Samples of which only the opened fields can be read."""
+    """Samples of which only the opened fields can be read.
 
-    samples: Samples
-    role: Role
-    opened: frozenset[str]
+    The samples themselves are private: a method reads them through the guard or not at all.
+    """
+
+    def __init__(self, samples: Samples, role: Role, opened: frozenset[str]) -> None:
+        self._samples, self._role, self._opened = samples, role, opened
 
     @property
     def ids(self) -> Sequence[str]:
         """The stable ids."""
-        return self.samples.ids
+        return self._samples.ids
 
     @property
     def subjects(self) -> Sequence[str]:
         """The subjects; they are open where every field is, or where ``subject`` is named."""
         self._check({"subject"})
-        return self.samples.subjects
+        return self._samples.subjects
 
     @property
     def fields(self) -> frozenset[str]:
         """The opened fields."""
-        return self.samples.fields & self.opened
+        return self._samples.fields & self._opened
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self._samples)
 
     def _check(self, fields: Collection[str]) -> None:
-        closed = sorted(set(fields) - self.opened)
+        closed = sorted(set(fields) - self._opened)
         if closed:
             raise AccessError(
-                f"The method read {closed[0]!r} of the {self.role.value} set; its access opens "
-                f"{', '.join(sorted(self.opened)) or 'no field'}. Declare the field in the "
+                f"The method read {closed[0]!r} of the {self._role.value} set; its access opens "
+                f"{', '.join(sorted(self._opened)) or 'no field'}. Declare the field in the "
                 "method's access, or do not read it."
             )
 
@@ -96,41 +97,43 @@ class OpenFields:
         """A batch of opened fields."""
         wanted = self.fields if fields is None else fields
         self._check(wanted)
-        return self.samples.batch(rows, wanted)
+        return self._samples.batch(rows, wanted)
 
     def select(self, rows: Tensor) -> "OpenFields":
         """The samples at these positions, guarded alike."""
-        return replace(self, samples=self.samples.select(rows))
+        return OpenFields(self._samples.select(rows), self._role, self._opened)
 
 
-@dataclass(frozen=True)
 class GuardedData(Mapping[Role, Samples]):
-    """Data by role; a role that the access does not open raises when it is touched."""
+    """Data by role; a role that the access does not open raises when it is touched.
 
-    data: Mapping[Role, Samples]
-    access: Access
+    The data themselves are private: a method reads them through the guard or not at all.
+    """
+
+    def __init__(self, data: Mapping[Role, Samples], access: Access) -> None:
+        self._data, self._access = data, access
 
     def __getitem__(self, role: Role) -> Samples:
-        if role not in self.access.roles:
+        if role not in self._access.roles:
             raise AccessError(
                 f"The method touched the {role.value} set; its access opens "
-                f"{self.access.describe()}. Declare the role in the method's access, or do "
+                f"{self._access.describe()}. Declare the role in the method's access, or do "
                 "not read it."
             )
-        if role not in self.data:
-            held = ", ".join(sorted(r.value for r in self.data)) or "none"
+        if role not in self._data:
+            held = ", ".join(sorted(r.value for r in self._data)) or "none"
             raise ExpungeError(
                 f"The method needs the {role.value} set; this problem has {held}. Give the set, "
                 "or take a method that does without it: `expunge methods` lists them."
             )
-        samples, opened = self.data[role], self.access.roles[role]
+        samples, opened = self._data[role], self._access.roles[role]
         return samples if opened is None else OpenFields(samples, role, opened)
 
     def __contains__(self, role: object) -> bool:
-        return role in self.data and role in self.access.roles
+        return role in self._data and role in self._access.roles
 
     def __iter__(self) -> Iterator[Role]:
-        return (role for role in self.data if role in self.access.roles)
+        return (role for role in self._data if role in self._access.roles)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -145,7 +148,8 @@ class Problem:
             current model for methods that are ``sequential``.
         family: what kind of model it is.
         request: target, anchor, labels, text.
-        data: samples by role. The retain set leaves out every earlier forget set.
+        data: samples by role. The retain set and the training set leave out every earlier forget
+            set.
         companions: modules beside the model: discriminator, judge, teacher.
         history: earlier requests and changes.
         recipe: how the model was made, where it is known.

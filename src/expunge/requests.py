@@ -132,12 +132,15 @@ class Resolved:
 
     forget: Tensor
     retain: Tensor
+    train: Tensor
+    """Those to forget and those to retain together, save what earlier requests removed."""
     excluded: tuple[str, ...] = field(default=())
-    """Digests of the earlier requests whose rows are in neither set."""
+    """Digests of the earlier requests whose rows are neither retained nor trained on."""
 
 
 def resolve(request: Request, table: Named, earlier: Sequence[Request] = ()) -> Resolved:
-    """The rows that a request names; what earlier requests removed is never retained.
+    """The rows that a request names; what earlier requests removed is neither
+    retained nor trained on.
 
     Raises:
         ExpungeError: nothing is named, everything is named, or the request was made before.
@@ -161,14 +164,17 @@ def resolve(request: Request, table: Named, earlier: Sequence[Request] = ()) -> 
             f"The request {request.name!r} names all {total} rows; nothing would be left to "
             "retain. Withdraw the model instead, or name fewer rows."
         )
+    train = torch.ones(total, dtype=torch.bool)
     for past in earlier:
-        kept[past.target.rows(table)] = False
+        train[past.target.rows(table)] = False
+    kept &= train
     if not kept.any():
         raise ExpungeError(
             f"With the {len(earlier)} earlier requests, {request.name!r} leaves no row to retain; "
             "retrain on other data instead."
         )
-    return Resolved(forget, kept.nonzero().reshape(-1), tuple(past.digest() for past in earlier))
+    excluded = tuple(past.digest() for past in earlier)
+    return Resolved(forget, kept.nonzero().reshape(-1), train.nonzero().reshape(-1), excluded)
 
 
 NO_REQUEST = Request("none", Rows("id", ()))

@@ -114,7 +114,7 @@ class Run:
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator["Advance"]:
         """A progress bar of ``total`` steps, drawn where a console was given."""
-        if self.console is None:
+        if self.console is None or not self.console.is_terminal:
             yield Advance(None)
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

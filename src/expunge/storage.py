@@ -24,7 +24,7 @@ HEADER, DIGEST = "expunge", "digest"
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 (hexadecimal) of the composed tensors, in the order of their names.
 
-    Floating-point tensors enter as float32 and integers as int64.
+    Floating-point tensors enter as float32, integers and truth values as int64.
     """
     sha = hashlib.sha256()
     for name in sorted(tensors):
@@ -62,23 +62,39 @@ def read_header(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file.
 
     Raises:
-        IntegrityError: the file is missing, truncated or no safetensors file.
+        IntegrityError: the file is missing, not readable, truncated or no safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as handle:
             return handle.metadata() or {}
     except FileNotFoundError:
         raise IntegrityError(f"There is no file {path}; give the path of a stored file.") from None
-    except SafetensorError as error:
+    except OSError as error:  # a folder, or a file that this user may not read
+        reason = "it is a folder" if path.is_dir() else str(error)
+        raise IntegrityError(
+            f"{path} cannot be read ({reason}); give the path of a stored file."
+        ) from None
+    except (SafetensorError, UnicodeDecodeError) as error:
         raise IntegrityError(
             f"{path} is not a readable safetensors file ({error}); restore it from its source."
         ) from None
 
 
 def read_facts(path: Path) -> dict[str, object]:
-    """The facts in the header of a file written by :func:`write_tensors`."""
-    facts = json.loads(read_header(path).get(HEADER, "{}"))
-    assert isinstance(facts, dict)
+    """The facts in the header of a file written by :func:`write_tensors`.
+
+    Raises:
+        IntegrityError: the file cannot be read, or its facts are no JSON object.
+    """
+    try:
+        facts = json.loads(read_header(path).get(HEADER, "{}"))
+    except json.JSONDecodeError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise IntegrityError(
+            f"The header of {path} is damaged: its facts are no JSON object; restore the file "
+            "from its source."
+        )
     return facts
 
 
@@ -92,11 +108,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     if expected is not None and digest(tensors) != expected:
-        raise IntegrityError(
-            f"The tensors of {path} are not those that were written (their digest differs); "
-            "restore the file from its source."
-        )
+        raise IntegrityError(changed(path))
     return tensors
+
+
+def changed(path: Path) -> str:
+    """What is said of a file whose tensors do not have the digest in its header."""
+    return (
+        f"The tensors of {path} are not those that were written (their digest differs); restore "
+        "the file from its source."
+    )
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -137,3 +158,16 @@ class Bundle:
     def load(cls, path: Path) -> "Bundle":
         """Open a stored bundle; its tensors are read one by one when asked for."""
         return cls(StoredTensors(path), read_facts(path))
+
+    @classmethod
+    def load_checked(cls, path: Path) -> "Bundle":
+        """Open a stored bundle after reading it once through, tensor by tensor, for its digest.
+
+        Raises:
+            IntegrityError: the file is damaged, or its tensors are not those that were written.
+        """
+        bundle = cls.load(path)
+        expected = read_header(path).get(DIGEST)
+        if expected is not None and digest(bundle.tensors) != expected:
+            raise IntegrityError(changed(path))
+        return bundle

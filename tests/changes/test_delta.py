@@ -126,16 +126,115 @@ def test_a_base_that_differs_in_one_buffer_is_another_base() -> None:
         change.applied_to(other)
 
 
-def test_moved_buffers_act_as_values_and_negation_drops_them() -> None:
+def test_moved_buffers_act_at_strength_one_alone_and_negation_drops_them() -> None:
     base = model()
     after = with_weights(base, {"norm.running_mean": torch.full((4,), 5.0)})
     change = Delta.between(after, base)
     assert set(change.buffers) == {"norm.running_mean"}
-    for strength in (0.5, 1.0):  # a mean is no displacement: it is not scaled
-        stood = buffers_of(change.applied_to(base, strength))
-        assert torch.equal(stood["norm.running_mean"], torch.full((4,), 5.0))
+    stood = buffers_of(change.applied_to(base))["norm.running_mean"]
+    assert torch.equal(stood, torch.full((4,), 5.0))
+    for strength in (0.0, 0.5, 2.0):  # a mean is no displacement: it cannot be scaled
+        stood = buffers_of(change.applied_to(base, strength))["norm.running_mean"]
+        assert torch.equal(stood, buffers_of(base)["norm.running_mean"])
     assert change.negated().buffers == {}
-    assert "norm.num_batches_tracked" not in buffers_of(base)
+
+
+def tables(model: nn.Module) -> nn.Module:
+    """``model`` with an index table, a mask, and a buffer that is not stored."""
+    model.register_buffer("places", torch.tensor([2**40, 1]))
+    model.register_buffer("shown", torch.tensor([True, False]))
+    model.register_buffer("scratch", torch.zeros(2), persistent=False)
+    return model
+
+
+def test_buffers_of_every_type_are_part_of_a_change_and_of_what_is_stored(tmp_path: Path) -> None:
+    base = tables(model())
+    new = {
+        "norm.num_batches_tracked": torch.tensor(7),
+        "places": torch.tensor([2**40 + 1, 1]),
+        "shown": torch.tensor([False, False]),
+    }
+    after = with_weights(base, new)
+    assert digest_of(after) != digest_of(base)
+    change = Delta.between(after, base)
+    change.save(tmp_path / "change.safetensors")
+    for one in (change, Delta.load(tmp_path / "change.safetensors")):
+        assert {n: (b.dtype, b.tolist()) for n, b in one.buffers.items()} == {
+            n: (b.dtype, b.tolist()) for n, b in new.items()
+        }
+        assert digest_of(one.applied_to(base)) == digest_of(after)
+
+
+@pytest.mark.parametrize("name", ["places", "shown", "norm.num_batches_tracked"])
+def test_a_base_that_differs_in_an_index_or_a_mask_is_another_base(name: str) -> None:
+    base = tables(model())
+    flipped = buffers_of(base)[name].clone()
+    flipped.view(-1)[-1] = 0 if flipped.view(-1)[-1] else 1
+    other = with_weights(base, {name: flipped})
+    assert digest_of(other) != digest_of(base)
+    with pytest.raises(IntegrityError, match="own base"):
+        Delta.between(moved(base), base).applied_to(other)
+
+
+@pytest.mark.parametrize("indices", [[0, 15], [1, 1], [3, 2], [-1, 2]])
+def test_sparse_indices_out_of_range_or_order_are_refused_by_name(indices: list[int]) -> None:
+    damaged = Sparse(torch.tensor(indices), torch.ones(2), torch.Size((3, 5)))
+    with pytest.raises(IntegrityError, match="'weight' is damaged"):
+        Delta("base", {"weight": damaged})
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_shards_make_the_whole_change_and_one_that_is_missing_is_said(
+    form: str, tmp_path: Path
+) -> None:
+    base = model()
+    after = with_weights(moved(base, share=0.1), {"norm.num_batches_tracked": torch.tensor(9)})
+    change = Delta.between(after, base, method="retrain")
+    change = change.sparse() if form == "sparse" else change
+    paths = [tmp_path / f"shard-{i}.safetensors" for i in range(3)]
+    change.save_shards(paths)
+    assert equal(Delta.load(*paths), change)
+    assert equal(Delta.load(*reversed(paths)), change)
+    for some in (paths[:1], paths[1:], [paths[0], paths[1], paths[1]]):
+        with pytest.raises(IntegrityError, match=r"a Delta in 3 files.*every\s+shard once"):
+            Delta.load(*some)
+    change.save(tmp_path / "whole.safetensors")
+    with pytest.raises(IntegrityError, match="not shards of one Delta"):
+        Delta.load(paths[0], tmp_path / "whole.safetensors")
+    with pytest.raises(IntegrityError, match="stands twice"):
+        Delta.load(tmp_path / "whole.safetensors", tmp_path / "whole.safetensors")
+
+
+def test_shards_in_half_precision_are_read_back_as_float32(tmp_path: Path) -> None:
+    base = model()
+    change = Delta.between(moved(base), base)
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    change.save_shards(paths, torch.float16)
+    loaded = Delta.load(*paths)
+    for name in change.entries:
+        assert loaded.dense(name).dtype == torch.float32
+        assert torch.equal(loaded.dense(name), change.dense(name).half().float())
+
+
+def test_files_without_shard_numbers_are_still_joined(tmp_path: Path) -> None:
+    base = model()
+    change = Delta.between(moved(base), base)
+    names = list(change.entries)
+    for i in (0, 1):
+        part = {n: change.entries[n] for n in names[i::2]}
+        Delta(change.base, part).save(tmp_path / f"{i}.safetensors")
+    joined = Delta.load(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
+    assert set(joined.entries) == set(names)
+
+
+def test_a_header_without_its_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "change.safetensors"
+    for lacking in ("base", "shapes", "facts"):
+        whole: dict[str, object] = {"kind": "delta", "base": "b", "shapes": {}, "facts": {}}
+        del whole[lacking]
+        Bundle({"dense:weight": torch.ones(2)}, whole).save(path)
+        with pytest.raises(IntegrityError, match=f"has no {lacking}"):
+            Delta.load(path)
 
 
 def test_negation_twice_is_the_identity() -> None:

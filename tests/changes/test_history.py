@@ -110,11 +110,11 @@ def test_without_is_the_history_in_which_the_request_never_came() -> None:
 def test_a_request_outside_the_current_epoch_cannot_be_withdrawn() -> None:
     before, after = nn.Linear(2, 2), nn.Linear(2, 2)
     history = History.of(digest_of(before))
-    with pytest.raises(ExpungeError, match="'anna' is not in the current epoch, which holds none"):
+    with pytest.raises(ExpungeError, match=r"'anna' was not made of this model; .* none"):
         history.without(ANNA)
     history = history.with_served(Served(ANNA, (Replacement.of(after, before),)))
     history = history.with_served(served(BORIS, digest_of(after)))
-    with pytest.raises(ExpungeError, match="which holds 'boris'; name one"):
+    with pytest.raises(ExpungeError, match="A Replacement was served for 'anna'"):
         history.without(ANNA)
 
 
@@ -128,7 +128,10 @@ def test_changes_made_without_the_rows_of_a_request_are_stale_without_it() -> No
     assert list(history.stale_without(ANNA)) == [BORIS, CARLA]
     assert list(history.stale_without(BORIS)) == [CARLA]
     assert list(history.stale_without(CARLA)) == []
-    with pytest.raises(ExpungeError, match="'boris', 'carla' were made with retain data"):
+    with pytest.raises(
+        ExpungeError,
+        match="Withdraw 'carla', then 'boris', then 'anna'; then request 'boris', 'carla' again",
+    ):
         history.without(ANNA)
     assert history.without(CARLA).requests() == (ANNA, BORIS)
 

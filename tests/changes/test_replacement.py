@@ -10,6 +10,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of, with_weights
 from expunge.errors import IntegrityError
+from expunge.storage import Bundle
 
 
 def model(seed: int, width: int = 4) -> nn.Module:
@@ -55,13 +56,36 @@ def test_missing_names_and_other_shapes_are_refused() -> None:
     small, wide = model(0), model(1, width=5)
     tensors = dict(Replacement.of(small, small).tensors)
     del tensors["1.running_var"]
-    with pytest.raises(IntegrityError, match=r"lack '1.running_var' and 0 other"):
+    with pytest.raises(
+        IntegrityError, match=r"The Replacement lacks '1.running_var' of this model"
+    ):
         Replacement("before", tensors).applied_to(small)
     with pytest.raises(IntegrityError, match=r"shape \(5.*\(4"):
         Replacement.of(wide, small).applied_to(small)
     stranger = {**Replacement.of(small, small).tensors, "gain": torch.ones(1)}
     with pytest.raises(IntegrityError, match="'gain'"):
         Replacement("before", stranger).applied_to(small)
+
+
+def test_counters_tables_and_masks_are_replaced_in_their_own_type() -> None:
+    before, after = model(0), model(1)
+    for one, place in ((before, 2**40), (after, 2**40 + 1)):
+        one.register_buffer("places", torch.tensor([place]))
+        one.register_buffer("shown", torch.tensor([place % 2 == 0]))
+    after.get_buffer("1.num_batches_tracked").fill_(3)
+    change = Replacement.of(after, before)
+    new = change.applied_to(before)
+    assert digest_of(new) == digest_of(after) == change.digest()
+    for name in ("places", "shown", "1.num_batches_tracked"):
+        assert change.tensors[name].dtype == after.get_buffer(name).dtype
+        assert torch.equal(new.get_buffer(name), after.get_buffer(name))
+
+
+def test_a_header_without_its_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "new.safetensors"
+    Bundle({"weight": torch.ones(2)}, {"kind": "replacement"}).save(path)
+    with pytest.raises(IntegrityError, match="does not say which model"):
+        Replacement.load(path)
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

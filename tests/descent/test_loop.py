@@ -315,6 +315,33 @@ def test_the_checkpoint_of_other_hyper_parameters_is_not_resumed(tmp_path: Path)
     assert steps == list(range(LENGTH))
 
 
+@pytest.mark.parametrize("changed", ["image", "ids", "judge"])
+def test_the_checkpoint_of_other_data_is_not_resumed(changed: str, tmp_path: Path) -> None:
+    other = noisy_problem()
+    retain = other.data[Role.RETAIN]
+    assert isinstance(retain, TensorSamples)
+    if changed == "image":
+        image = retain.columns["image"].clone()
+        image[-1, -1] += 1
+        retain = retain.with_column("image", image)
+    elif changed == "ids":
+        retain = replace(retain, ids=["another", *retain.ids[1:]])
+    else:
+        other = replace(other, companions={"judge": Point(1.0, 2.0, 4.0)})
+    other = replace(other, data={**other.data, Role.RETAIN: retain})
+    run, steps = stopped(tmp_path, noisy_problem()), []
+    eventful(lambda s, _: steps.append(s.step)).minimise(other, run)
+    assert steps == list(range(LENGTH))
+
+
+def test_a_guarded_descent_resumes_without_reaching_behind_the_guard(tmp_path: Path) -> None:
+    access, steps = eventful(lambda _, __: None).access, []
+    run = stopped(tmp_path, noisy_problem().opened(access))
+    again = noisy_problem().opened(access)
+    eventful(lambda s, _: steps.append(s.step)).minimise(again, run)
+    assert steps == list(range(15, LENGTH))
+
+
 # ---- what stays as it is ----
 
 
@@ -378,6 +405,72 @@ def test_a_player_says_whether_its_module_is_in_training_mode(training: bool) ->
     player = Player(forget=watched, training=training)
     Descent(player, length=Steps(2)).minimise(digits_problem(), Run())
     assert modes == {training}
+
+
+def test_what_the_owner_froze_in_evaluation_mode_stays_so_inside_a_training_model() -> None:
+    model = network().train()
+    assert isinstance(model, nn.Sequential)
+    model[2].eval()
+    modes = [module.training for module in model.modules()]
+    seen: set[tuple[bool, ...]] = set()
+
+    def look(setting: Setting, batch: Batch) -> None:
+        seen.add(tuple(m.training for m in setting.model.modules()))
+
+    watched = Watched(look)
+    for start, training, expected in (
+        (model, True, tuple(modes)),
+        (network().eval(), True, (True,) * 5),  # models in use are in evaluation mode
+        (model, False, (False,) * 5),
+    ):
+        seen.clear()
+        before = [module.training for module in start.modules()]
+        descent = Descent(Player(forget=watched, training=training), length=Steps(2))
+        after = descent.minimise(digits_problem(start), Run()).model
+        assert seen == {expected}
+        assert [module.training for module in after.modules()] == before
+        assert [module.training for module in start.modules()] == before
+
+
+def normed() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+def one_of(rows: int) -> Problem:
+    chosen = digits().select(torch.arange(rows))
+    return replace(digits_problem(normed()), data={Role.FORGET: chosen})
+
+
+def test_a_trailing_batch_of_one_row_is_part_of_the_batch_before_it() -> None:
+    sizes: list[int] = []
+    watched = Watched(lambda _, b: sizes.append(len(b["row"])))
+    descent = Descent(Player(forget=watched), length=Epochs(2), batch_size=4)
+    descent.minimise(one_of(9), Run())
+    assert sizes == [4, 5, 4, 5]
+    sizes.clear()
+    descent.minimise(one_of(8), Run())
+    assert sizes == [4, 4, 4, 4]
+    sizes.clear()
+    Descent(Player(forget=watched, training=False), length=Epochs(1), batch_size=1).minimise(
+        one_of(3), Run()
+    )
+    assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 33])
+@pytest.mark.parametrize("size", [1, 2, 4, 32])
+def test_the_length_of_a_pass_is_that_of_the_stream(rows: int, size: int) -> None:
+    stream = Stream(digits().select(torch.arange(rows)), size, None, torch.Generator())
+    steps = Epochs(1).steps(lambda _: rows, size)
+    seen = torch.cat([stream.next()["row"] for _ in range(steps)])
+    assert seen.sort().values.tolist() == list(range(rows))
+
+
+def test_batch_norm_on_one_row_is_refused_in_training_mode_alone() -> None:
+    with pytest.raises(ExpungeError, match=r"forget term holds one row.*training=False"):
+        Descent(Player(forget=Ascent()), length=Steps(1)).minimise(one_of(1), Run())
+    Descent(Player(forget=Ascent(), training=False), length=Steps(1)).minimise(one_of(1), Run())
 
 
 def test_a_companion_that_does_not_play_is_at_hand_and_frozen() -> None:

@@ -200,6 +200,13 @@ def test_retraining_never_saw_the_forget_set(deployment: Deployment) -> None:
     assert new.digest() != digest_of(deployment.base)
 
 
+def test_retraining_counts_each_row_once_a_pass(deployment: Deployment) -> None:
+    run, problem = Run(), deployment.problem(EIGHTS, Retrain())
+    unlearn(Retrain(), problem, run)
+    rows = len(problem.data[Role.RETAIN])
+    assert run.meter.touched == {"train": 30 * rows}  # the recipe has 30 passes
+
+
 def test_retraining_without_a_recipe_is_refused(deployment: Deployment) -> None:
     deployment.recipe = None
     with pytest.raises(ExpungeError, match="recipe"):

@@ -11,7 +11,6 @@ from torch import nn
 
 from expunge.aggregation.fold import fold
 from expunge.aggregation.protocol import Aggregation
-from expunge.changes.delta import Delta
 from expunge.changes.history import Epoch
 from expunge.changes.kinds import Adapter, Guard
 from expunge.changes.weights import digest_of, parameters_of, with_weights
@@ -35,9 +34,8 @@ def compose(base: nn.Module, epoch: Epoch, rule: Aggregation[Any]) -> nn.Module:
     deltas = epoch.deltas()
     model = fold(rule, deltas).applied_to(base) if deltas else base
     for adapter in _of_kind(epoch, Adapter):
-        if not isinstance(adapter, Delta):
-            weights = parameters_of(model)
-            model = with_weights(model, {n: weights[n] + t for n, t in adapter.tensors()})
+        weights = parameters_of(model)
+        model = with_weights(model, {n: weights[n] + t for n, t in adapter.tensors()})
     by_kind: dict[str, list[Guard]] = {}
     for guard in _of_kind(epoch, Guard):
         by_kind.setdefault(guard.kind, []).append(guard)

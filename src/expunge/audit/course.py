@@ -19,7 +19,8 @@ class Step:
     """One answered request: what the model scores now, and what the answer cost.
 
     ``seconds`` and ``touched`` (rows read for gradients, by role) are of this request alone;
-    ``peak_bytes`` is the largest memory of the process so far.
+    ``peak_bytes`` is the largest memory of the process so far. ``forget_rows`` is the score on the
+    requests' own training rows, where these were asked for.
     """
 
     request: Request
@@ -27,6 +28,7 @@ class Step:
     seconds: float
     peak_bytes: int
     touched: dict[str, int]
+    forget_rows: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Course:
 
     before: Measured
     steps: tuple[Step, ...]
+    forget_rows_before: Measured | None = None
 
     def matrix(self, oracle: Measured | None = None) -> PersistenceMatrix:
         """The full persistence matrix of accuracies; ``oracle`` is the reference of every step."""
@@ -62,12 +65,21 @@ def follow(
     panel: Panel,
     run: Run,
     strengths: Sequence[float] | None = None,
+    forget_rows: Panel | None = None,
 ) -> Course:
     """Answer the requests one after another and measure the whole panel after each.
 
-    ``strengths`` (T,) are 1 by default.
+    ``strengths`` (T,) are 1 by default; ``forget_rows`` is a second panel, of the training rows
+    that the requests name, see :meth:`Panel.of_forget_rows`.
     """
+
+    def measured_on_forget_rows() -> Measured | None:
+        if forget_rows is None:
+            return None
+        return measure(deployment.family, deployment.model, forget_rows, run)
+
     before = measure(deployment.family, deployment.model, panel, run)
+    own_before = measured_on_forget_rows()
     steps = []
     for j, request in enumerate(requests):
         seconds, touched = run.meter.seconds, run.meter.touched.copy()
@@ -80,6 +92,7 @@ def follow(
                 run.meter.seconds - seconds,
                 run.meter.peak_bytes,
                 dict(run.meter.touched - touched),
+                measured_on_forget_rows(),
             )
         )
-    return Course(before, tuple(steps))
+    return Course(before, tuple(steps), own_before)

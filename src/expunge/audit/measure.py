@@ -1,7 +1,7 @@
 """Measuring: the accuracy of a model on every request's rows and on what nobody asked to remove."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
-from expunge.requests import Named, Request
+from expunge.requests import Named, Request, Rows, Target
 from expunge.run import Run
 from expunge.signals.accuracy import Interval, bootstrap_interval
 from expunge.signals.ask import ask
@@ -18,9 +18,10 @@ from expunge.signals.matrix import Signals
 
 @dataclass(frozen=True)
 class Panel:
-    """Held-out rows, and which of them each request means.
+    """Rows to measure on, and which of them each request means.
 
-    ``groups`` holds the positions (n_j,) of each request; ``retained`` those of no request.
+    ``groups`` holds the positions (n_j,) of each request, none where the request has no such row;
+    ``retained`` those of no request.
     """
 
     samples: Samples
@@ -32,21 +33,15 @@ class Panel:
     def of(cls, samples: Samples, table: Named, requests: Sequence[Request]) -> "Panel":
         """The panel of these requests on held-out rows.
 
+        A request for training samples has no held-out row, and one for several people may have
+        some: what the table does not hold is left out. Whether a request names training rows at
+        all is checked where it is resolved.
+
         Raises:
             ExpungeError: two requests share rows, or no row is left to retain.
         """
-        groups = tuple(request.target.rows(table) for request in requests)
-        owner = torch.full((len(samples),), -1)
-        for j, rows in enumerate(groups):
-            shared = rows[owner[rows] >= 0]
-            if len(shared):
-                other = requests[int(owner[shared[0]])].name
-                raise ExpungeError(
-                    f"The requests {other!r} and {requests[j].name!r} share {len(shared)} held-out "
-                    "rows; requests that are measured apart must not overlap."
-                )
-            owner[rows] = j
-        retained = (owner < 0).nonzero().reshape(-1)
+        groups = tuple(rows_held(request.target, table) for request in requests)
+        retained = (_owners(len(samples), groups, requests, "held-out") < 0).nonzero().reshape(-1)
         if len(retained) == 0:
             raise ExpungeError(
                 f"The {len(requests)} requests name all {len(samples)} held-out rows; some must "
@@ -54,13 +49,57 @@ class Panel:
             )
         return cls(samples, tuple(r.name for r in requests), groups, retained)
 
+    @classmethod
+    def of_forget_rows(cls, train: Samples, table: Named, requests: Sequence[Request]) -> "Panel":
+        """The panel of the training rows that these requests name, and of no others.
+
+        For requests for samples the oracle's accuracy here is near that on held-out rows, not
+        zero: it is the level to reach.
+
+        Raises:
+            ExpungeError: a request names no training row, or two share rows.
+        """
+        named = tuple(request.target.rows(table) for request in requests)
+        _owners(len(train), named, requests, "training")
+        groups = torch.split(torch.arange(sum(map(len, named))), [len(rows) for rows in named])
+        nothing = torch.empty(0, dtype=torch.int64)
+        names = tuple(request.name for request in requests)
+        return cls(train.select(torch.cat(named)), names, groups, nothing)
+
+
+def rows_held(target: Target, table: Named) -> Tensor:
+    """Positions (n,) of the rows of ``table`` that a target names; none where it holds none."""
+    if not isinstance(target, Rows):
+        return target.rows(table)
+    nothing = torch.empty(0, dtype=torch.int64)
+    if target.column not in table.column_names:
+        return nothing
+    held = {str(value) for value in table[target.column]}.intersection(target.values)
+    return replace(target, values=tuple(sorted(held))).rows(table) if held else nothing
+
+
+def _owners(count: int, groups: Sequence[Tensor], requests: Sequence[Request], kind: str) -> Tensor:
+    """The request (count,) that each row belongs to, -1 for none."""
+    owner = torch.full((count,), -1)
+    for j, rows in enumerate(groups):
+        shared = rows[owner[rows] >= 0]
+        if len(shared):
+            other = requests[int(owner[shared[0]])].name
+            raise ExpungeError(
+                f"The requests {other!r} and {requests[j].name!r} share {len(shared)} {kind} "
+                "rows; requests that are measured apart must not overlap."
+            )
+        owner[rows] = j
+    return owner
+
 
 @dataclass(frozen=True)
 class Measured:
     """What one model scored on a panel.
 
     ``requests`` (T,) are accuracies on each request's rows, ``confidence`` (T,) the mean
-    probability of the right answer there; ``retained`` is the accuracy on everything else.
+    probability of the right answer there; ``retained`` is the accuracy on everything else. What
+    has no row is NaN.
     """
 
     requests: Tensor

@@ -1,20 +1,23 @@
 """The shipped models: their recipes, their rows, and what they score."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from torch import nn
+from torch import Tensor, nn
 
+from expunge.changes.delta import Delta
+from expunge.changes.weights import with_weights
 from expunge.data import digits, emoji_grid, own
 from expunge.data.augmentation import augmented
 from expunge.data.cache import cached
 from expunge.data.samples import Samples, TensorSamples
 from expunge.descent.optimisers import AdamW, Cosine
+from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family
 from expunge.families.classifier import Classifier
 from expunge.families.dual_encoder import DualEncoder
@@ -27,7 +30,7 @@ from expunge.requests import Named
 from expunge.run import Run
 from expunge.signals import accuracy
 from expunge.signals.ask import ask
-from expunge.storage import Bundle, digest, read_tensors
+from expunge.storage import Bundle, digest, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ def emoji_untrained(seed: int = 0) -> EmojiDualEncoder:
     return EmojiDualEncoder.from_imagenet(embeddings["text_embeddings"].float(), generator)
 
 
+def emoji_dual_encoder_family(network: EmojiDualEncoder) -> DualEncoder:
+    """Its family, with one neutral label for each concept."""
+    return DualEncoder(classes=len(network.text_embeddings))
+
+
 def emoji_dual_encoder(copies: int = COPIES) -> Work:
     """The dual encoder of the emoji set, on cached activations of its frozen lower part.
 
@@ -104,7 +112,6 @@ def emoji_dual_encoder(copies: int = COPIES) -> Work:
         copies: 1 for the training pictures alone, more for augmented copies beside them.
     """
     network = emoji_untrained()
-    family = DualEncoder(classes=len(network.text_embeddings))
     train, validation, test = (emoji_grid.load(s) for s in ("train", "validation", "test"))
     parts = [activations(network, train, copy) for copy in range(copies)]
     rows = {
@@ -114,7 +121,7 @@ def emoji_dual_encoder(copies: int = COPIES) -> Work:
     ids = [f"{name}#{copy}" if copy else name for copy in range(copies) for name in parts[0].ids]
     many = TensorSamples(ids, list(parts[0].subjects) * copies, rows)
     return Work(
-        Recipe(emoji_untrained, family, EMOJI_LEARNER, 0),
+        Recipe(emoji_untrained, emoji_dual_encoder_family(network), EMOJI_LEARNER, 0),
         {Role.TRAIN: many},
         concatenate_datasets([train] * copies),
         activations(network, validation),
@@ -147,6 +154,73 @@ def activations(network: EmojiDualEncoder, table: Dataset, copy: int = 0) -> Ten
     stored = cached(f"activations-{sha.hexdigest()[:32]}", compute)
     columns = {"activation": stored.tensors["activation"], "label": tensors["label"]}
     return own.samples(table, columns)
+
+
+WEIGHTS = Path(str(files("expunge.models") / "weights"))
+"""Folder of the shipped weights."""
+
+
+def emoji_base(folder: Path = WEIGHTS) -> EmojiDualEncoder:
+    """The shipped dual encoder: the published tower with the editable part in ``folder`` on it.
+
+    Raises:
+        ExpungeError: the package with the published ImageNet weights is not installed.
+    """
+    return _with_shards(emoji_untrained(), _shards("emoji-dual-encoder", folder))
+
+
+def emoji_oracle_delta() -> Delta:
+    """What leads from the shipped dual encoder to its oracle: the same recipe and seed, retrained
+    without the pictures of the five groups of `expunge demo`."""
+    return Delta.load(*_shards("emoji-oracle", WEIGHTS))
+
+
+def store_emoji_base(model: nn.Module, folder: Path) -> None:
+    """Write the editable part of a trained dual encoder in half precision, in two shards."""
+    editable = {n: p.detach().half() for n, p in model.named_parameters() if p.requires_grad}
+    for i, part in enumerate(_halves(editable)):
+        write_tensors(folder / f"emoji-dual-encoder-{i}.safetensors", part)
+
+
+def store_emoji_oracle(oracle: nn.Module, base: nn.Module, folder: Path) -> None:
+    """Write the oracle as a Delta against the base in half precision, in two shards."""
+    whole = Delta.between(oracle, base, method="retrain", recipe="emoji-dual-encoder")
+    whole.save_shards([folder / f"emoji-oracle-{i}.safetensors" for i in range(2)], torch.half)
+
+
+def _halves(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Two parts of about the same size, in the order of the names."""
+    total, so_far = sum(t.numel() for t in tensors.values()), 0
+    parts: list[dict[str, Tensor]] = [{}, {}]
+    for name in sorted(tensors):
+        parts[so_far * 2 >= total][name] = tensors[name]
+        so_far += tensors[name].numel()
+    return parts
+
+
+def _shards(name: str, folder: Path) -> list[Path]:
+    found = sorted(folder.glob(f"{name}-*.safetensors"))
+    if not found:
+        raise ExpungeError(
+            f"There are no weights {name!r} in {folder}; install the package again, or make them "
+            "with scripts/build_emoji_weights.py."
+        )
+    return found
+
+
+def _with_shards(model: EmojiDualEncoder, shards: Sequence[Path]) -> EmojiDualEncoder:
+    editable: dict[str, Tensor] = {}
+    for shard in shards:
+        editable |= {n: t.float() for n, t in read_tensors(shard).items()}
+    needed = {n for n, p in model.named_parameters() if p.requires_grad}
+    if set(editable) != needed:
+        raise IntegrityError(
+            f"{shards[0]} and its fellow shards hold {len(editable)} of {len(needed)} tensors; a "
+            "shard is missing. Install the package again."
+        )
+    composed = with_weights(model, editable)
+    assert isinstance(composed, EmojiDualEncoder)
+    return composed
 
 
 MODELS: Mapping[str, Callable[[], Work]] = {

@@ -19,8 +19,8 @@ from expunge.requests import Request
 class Served:
     """One request that was answered.
 
-    ``excluded`` lists the digests of the earlier requests whose rows were left out of the retain
-    data that the change was made with: revoking one of those re-runs this request.
+    ``excluded`` lists the digests of the earlier requests whose rows were left out of the retain or
+    training data that the change was made with: before one of those is withdrawn, this one is.
     """
 
     request: Request
@@ -98,23 +98,37 @@ class History:
 
         Raises:
             ExpungeError: the current epoch does not hold the request, or a later change was made
-                with retain data that left out its rows and must be made again.
+                with data that left out its rows: then the later ones are withdrawn first, the
+                latest before the others, and requested again afterwards.
         """
         asked = request.digest()
         kept = tuple(e for e in self.current.served if e.request.digest() != asked)
         if len(kept) == len(self.current.served):
-            raise ExpungeError(
-                f"The request {request.name!r} is not in the current epoch, which holds "
-                f"{', '.join(repr(e.request.name) for e in self.current.served) or 'none'}; "
-                "name one of these."
-            )
+            raise ExpungeError(self._not_current(request))
         stale = self.stale_without(request)
         if stale:
+            later = [repr(r.name) for r in stale]
+            order = ", then ".join([*reversed(later), repr(request.name)])
             raise ExpungeError(
-                f"{', '.join(repr(r.name) for r in stale)} were made with retain data that leave "
-                f"out the rows of {request.name!r}; run these again without it, then fold."
+                f"The changes for {', '.join(later)} were made with data that leave out the rows "
+                f"of {request.name!r}, and would not be the same without it. Withdraw {order}; "
+                f"then request {', '.join(later)} again."
             )
         return replace(self, epochs=(*self.epochs[:-1], replace(self.current, served=kept)))
+
+    def _not_current(self, request: Request) -> str:
+        asked = request.digest()
+        if any(past.digest() == asked for past in self.requests()):
+            return (
+                f"A Replacement was served for {request.name!r} or since then, so it cannot be "
+                "withdrawn from the current model; start again from the model before it, without "
+                "this request."
+            )
+        held = ", ".join(repr(e.request.name) for e in self.current.served) or "none"
+        return (
+            f"The request {request.name!r} was not made of this model; those that can be "
+            f"withdrawn are {held}. Name one of these."
+        )
 
     def stale_without(self, request: Request) -> Sequence[Request]:
         """The later requests whose changes left out this request's rows from the retain data."""

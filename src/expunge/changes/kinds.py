@@ -12,13 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 
 from expunge.changes.delta import Delta
-from expunge.changes.weights import (
-    buffers_of,
-    digest_of,
-    is_finite,
-    parameters_of,
-    with_weights,
-)
+from expunge.changes.weights import digest_of, is_finite, load_stored, stored_tensors
 from expunge.errors import IntegrityError
 from expunge.storage import digest, read_facts, read_tensors, write_tensors
 
@@ -55,9 +49,11 @@ class Replacement:
         builder: str | None = None,
         **facts: object,
     ) -> Self:
-        """All parameters and float buffers of ``after``, in the place of ``before``."""
-        tensors = {**parameters_of(after), **buffers_of(after)}
-        stored = {n: t.detach().float().cpu().clone() for n, t in tensors.items()}
+        """All parameters and stored buffers of ``after``, in the place of ``before``.
+
+        Floating-point tensors are kept as float32, all others in their own type.
+        """
+        stored = {n: _kept(t.detach()) for n, t in stored_tensors(after).items()}
         return cls(digest_of(before), stored, family, builder, facts)
 
     def digest(self) -> str:
@@ -68,15 +64,9 @@ class Replacement:
         """The new model, on the architecture of ``model`` or of ``builder``'s result.
 
         Raises:
-            IntegrityError: names or shapes differ from the architecture.
+            IntegrityError: names, shapes or types differ from the architecture.
         """
-        missing = sorted({*parameters_of(model), *buffers_of(model)} - set(self.tensors))
-        if missing:
-            raise IntegrityError(
-                f"The new weights lack {missing[0]!r} and {len(missing) - 1} other tensors of this "
-                "model; a Replacement needs all of them."
-            )
-        return with_weights(model, self.tensors)
+        return load_stored(model, self.tensors, "The Replacement")
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
@@ -101,15 +91,24 @@ class Replacement:
             raise IntegrityError(
                 f"{path} holds no Replacement; give a file written by Replacement.save."
             )
-        family, builder, facts = header["family"], header["builder"], header["facts"]
-        assert isinstance(facts, dict)
+        before, facts = header.get("before"), header.get("facts")
+        if not isinstance(before, str) or not isinstance(facts, dict):
+            raise IntegrityError(
+                f"{path} does not say which model its weights take the place of; give a file "
+                "written by Replacement.save."
+            )
+        family, builder = header.get("family"), header.get("builder")
         return cls(
-            str(header["before"]),
+            before,
             read_tensors(path),
             None if family is None else str(family),
             None if builder is None else str(builder),
             facts,
         )
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone()
 
 
 @runtime_checkable

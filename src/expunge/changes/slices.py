@@ -84,7 +84,7 @@ def admitted(delta: Delta, strength: float, base: str, shapes: Mapping[str, torc
         The strength as the float32 number that multiplies the delta.
 
     Raises:
-        IntegrityError: another base, an unknown parameter, another shape, or damaged indices.
+        IntegrityError: another base, an unknown parameter, or another shape.
         ExpungeError: the strength is not a finite float32 number.
     """
     if delta.base != base:
@@ -103,26 +103,9 @@ def admitted(delta: Delta, strength: float, base: str, shapes: Mapping[str, torc
                 f"{name!r} has shape {tuple(entry.shape)} in the change and {tuple(shapes[name])} "
                 "in the state; the shapes must be equal. Make the change from the same base."
             )
-        if isinstance(entry, Sparse):
-            _check_indices(name, entry)
     factor = float(torch.tensor(strength, dtype=torch.float32))
     if not math.isfinite(factor):
         raise ExpungeError(
             f"The strength is {strength}; a finite number is expected, for example 1.0."
         )
     return factor
-
-
-def _check_indices(name: str, entry: Sparse) -> None:
-    sound = entry.indices.dim() == 1 and entry.indices.shape == entry.values.shape
-    last = -1
-    for start in range(0, len(entry.indices) if sound else 0, QUARTER):
-        part = entry.indices[start : start + QUARTER].cpu().numpy()
-        sound = sound and int(part[0]) > last and bool((part[1:] > part[:-1]).all())
-        last = int(part[-1])
-    if not sound or last >= entry.shape.numel():
-        raise IntegrityError(
-            f"The sparse entry {name!r} is damaged: its indices must ascend, lie inside the "
-            f"{entry.shape.numel()} coordinates of the tensor, and come one with each value. "
-            "Restore the change from its source or make it again."
-        )

@@ -26,8 +26,10 @@ def speed_of_aggregation(
 
 @app.command("continual-digits")
 def continual_on_digits(
-    seeds: Annotated[int, typer.Option(help="Number of seeds, from 0.")] = 6,
-    requests: Annotated[int, typer.Option(help="Classes to forget, one after another.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 6,
+    requests: Annotated[
+        int, typer.Option(min=1, max=9, help="Classes to forget, one after another.")
+    ] = 5,
     json: JsonPath = None,
 ) -> None:
     """All eight rules on scikit-learn digits, strengths chosen on a validation split."""

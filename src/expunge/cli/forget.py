@@ -1,24 +1,27 @@
 """``expunge forget``: answer the requests of a run file, measure all of them after each, store."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from expunge.audit.course import Course, follow
 from expunge.audit.measure import Measured, Panel, measure
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
-from expunge.changes.weights import buffers_of, digest_of, parameters_of
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.changes.weights import digest_of
+from expunge.cli.oracle import retrained
+from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.run_file import Loaded, read
-from expunge.errors import ExpungeError
-from expunge.methods.retrain import Retrain
-from expunge.problem import Problem
-from expunge.recipe import Role
-from expunge.requests import resolve
-from expunge.run import Run
-from expunge.storage import write_tensors
+from expunge.cli.stored import check_folder, deletion_state, folds_deltas, store
+
+GOAL = "Accuracy zero on forgotten samples is not the goal; the oracle's level is."
+
+STATES = {
+    "retrained": "Deletion state: retrained without the forgotten rows. The original weights still "
+    "hold them; remove these once the new model is in use.",
+    "edited, base kept": "Deletion state: edited, base kept. The base and the changes together "
+    "restore what was forgotten; protect both.",
+}
 
 
 def forget(
@@ -27,104 +30,97 @@ def forget(
 ) -> None:
     """Answer every request of a run file, one after another, and store what changed."""
     loaded = read(run_file)
-    if loaded.out.exists() and any(loaded.out.iterdir()):
-        raise ExpungeError(
-            f"The folder {loaded.out} is not empty and holds an earlier result; name another "
-            "`out`, or remove it."
-        )
-    panel = Panel.of(loaded.test, loaded.test_table, loaded.requests)
-    run = loaded.run(console=console)
-    oracle = retrained(loaded, panel, loaded.run())
+    check_folder(loaded.out)
+    held_out, own = panels(loaded)
+    model = retrained(loaded, loaded.run())
+    family = loaded.deployment.family
+    oracle = (
+        None
+        if model is None
+        else tuple(measure(family, model, panel, loaded.run()) for panel in (held_out, own))
+    )
     strengths = [loaded.file.strength] * len(loaded.requests)
-    course = follow(loaded.deployment, loaded.requests, loaded.method, panel, run, strengths)
+    run = loaded.run(console=console)
+    course = follow(
+        loaded.deployment, loaded.requests, loaded.method, held_out, run, strengths, own
+    )
     store(loaded)
     show(loaded, course, oracle)
     write_json(json, figures(loaded, course, oracle))
 
 
-def retrained(loaded: Loaded, panel: Panel, run: Run) -> Measured | None:
-    """The oracle's score: the recipe run again without the rows of all requests."""
+def panels(loaded: Loaded) -> tuple[Panel, Panel]:
+    """Held-out rows, and the training rows that the requests name."""
     deployment = loaded.deployment
-    if deployment.recipe is None:
-        return None
-    *earlier, last = loaded.requests
-    rows = resolve(last, deployment.table, earlier)
-    data = {Role.RETAIN: deployment.train.select(rows.retain)}
-    problem = Problem(
-        deployment.base, deployment.family, last, data, deployment.history, recipe=deployment.recipe
-    )
-    [new] = Retrain().unlearn(problem, Retrain().prepare(problem, run), run).changes
-    assert isinstance(new, Replacement)
-    return measure(deployment.family, new.applied_to(deployment.base), panel, run)
-
-
-def store(loaded: Loaded) -> None:
-    """Write the model and one file for each change."""
-    for i, entry in enumerate(
-        served for epoch in loaded.deployment.history.epochs for served in epoch.served
-    ):
-        for change in entry.changes:
-            if isinstance(change, Delta | Replacement):
-                kind = "delta" if isinstance(change, Delta) else "replacement"
-                change.save(loaded.out / f"{i + 1}-{kind}.safetensors")
-    model = loaded.deployment.model
-    write_tensors(
-        loaded.out / "model.safetensors",
-        {**parameters_of(model), **buffers_of(model)},
-        {"digest": digest_of(model)},
+    return (
+        Panel.of(loaded.test, loaded.test_table, loaded.requests),
+        Panel.of_forget_rows(deployment.train, deployment.table, loaded.requests),
     )
 
 
-def show(loaded: Loaded, course: Course, oracle: Measured | None) -> None:
-    """Print the whole persistence matrix, with the original and the oracle."""
+def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> None:
+    """Print the whole persistence matrix on both kinds of rows, with original and oracle."""
+    history = loaded.deployment.history
+    how = loaded.method.name
+    if folds_deltas(history):
+        how += f", {loaded.file.aggregation}"
     names = [request.name for request in loaded.requests]
+    steps = [f"after {name}" for name in names]
+    scores = [course.before, *(step.measured for step in course.steps)]
+    seconds = [None, *(step.seconds for step in course.steps)]
     rows: list[list[object]] = [
-        ["original", *course.before.requests.tolist(), course.before.retained, None]
-    ]
-    rows += [
-        [
-            f"after {step.request.name}",
-            *step.measured.requests.tolist(),
-            step.measured.retained,
-            step.seconds,
-        ]
-        for step in course.steps
+        [name, *found.requests.tolist(), found.retained, cost]
+        for name, found, cost in zip(["original", *steps], scores, seconds, strict=True)
     ]
     if oracle is not None:
-        rows.append(["oracle (retrained)", *oracle.requests.tolist(), oracle.retained, None])
-    console.print(
-        table(
-            f"Held-out accuracy, {loaded.method.name}, {loaded.file.aggregation}",
-            ["model", *names, "retained", "seconds"],
-            rows,
-        )
-    )
+        rows.append(["oracle (retrained)", *oracle[0].requests.tolist(), oracle[0].retained, None])
+    columns = ["model", *names, "retained", "seconds"]
+    console.print(table(f"Held-out accuracy, {how}", columns, rows))
+    own = [course.forget_rows_before, *(step.forget_rows for step in course.steps)]
+    own_scores = list(zip(["original", *steps], own, strict=True))
+    if oracle is not None:
+        own_scores.append(("oracle (retrained)", oracle[1]))
+    console.print(forget_rows_table(names, own_scores))
+    console.print(GOAL)
     if oracle is None:
         console.print("There is no oracle: the run file gives no recipe to retrain from.")
-    console.print(
-        "Deletion state: edited, base kept. The base and the changes together restore "
-        "what was forgotten; protect both."
+    console.print(STATES[deletion_state(history)])
+    console.print(f"Written to {loaded.out}", soft_wrap=True)
+
+
+def forget_rows_table(names: Sequence[str], scores: Sequence[tuple[str, Measured | None]]) -> Any:
+    """The table of accuracies on the training rows that the requests name."""
+    return table(
+        "Accuracy on the forget rows (training)",
+        ["model", *names],
+        [[name, *found.requests.tolist()] for name, found in scores if found is not None],
     )
-    console.print(f"Written to {loaded.out}")
 
 
-def figures(loaded: Loaded, course: Course, oracle: Measured | None) -> dict[str, object]:
-    """The printed figures as JSON values."""
+def figures(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> dict[str, object]:
+    """The printed figures as JSON values; None where a request has no held-out row."""
+    history = loaded.deployment.history
     return {
         "requests": [request.name for request in loaded.requests],
-        "before": {"requests": course.before.requests.tolist(), "retained": course.before.retained},
+        "before": _scored(course.before, course.forget_rows_before),
         "after": [
             {
-                "requests": s.measured.requests.tolist(),
-                "retained": s.measured.retained,
-                "seconds": s.seconds,
-                "touched": s.touched,
+                **_scored(step.measured, step.forget_rows),
+                "seconds": step.seconds,
+                "touched": step.touched,
             }
-            for s in course.steps
+            for step in course.steps
         ],
-        "oracle": None
-        if oracle is None
-        else {"requests": oracle.requests.tolist(), "retained": oracle.retained},
+        "oracle": None if oracle is None else _scored(oracle[0], oracle[1]),
+        "deletion state": deletion_state(history),
         "model": digest_of(loaded.deployment.model),
         "seed": loaded.file.seed,
+    }
+
+
+def _scored(held_out: Measured, own: Measured | None) -> dict[str, object]:
+    return {
+        "requests": numbers(held_out.requests.tolist()),
+        "forget rows": None if own is None else numbers(own.requests.tolist()),
+        "retained": held_out.retained,
     }

@@ -1,13 +1,14 @@
 """The command ``expunge``. A user's error is one sentence and exit status 2; nothing is written."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from expunge import __version__
 from expunge.cli import bench, demo, doctor, evaluate, forget, methods, train
+from expunge.cli.output import first_line
 from expunge.errors import ExpungeError
 
 app = typer.Typer(
@@ -43,8 +44,17 @@ def main() -> None:
     try:
         app()
     except ExpungeError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error))
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _refuse(f"The system said: {error.strerror or first_line(error)}{where}.")
+
+
+def _refuse(message: str) -> NoReturn:
+    sentence = " ".join(message.split())
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print(sentence)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,53 +1,98 @@
-"""``expunge methods``: what can be asked to forget, what each reads, and on which families."""
+"""``expunge methods``: what can be asked to forget, what each reads, and on which families.
+
+One broken entry point of a third party is named below the tables and hides nothing else.
+"""
+
+from typing import Any
 
 from expunge import registry
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.cli.made import registered
+from expunge.cli.output import JsonPath, console, first_line, table, write_json
+from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method
 
 
 def methods(json: JsonPath = None) -> None:
     """List methods, aggregation rules and families."""
-    families = {name: registry.load("families", name)() for name in registry.names("families")}
-    rows = []
-    for name in registry.names("methods"):
-        method = registry.load("methods", name)()
-        assert isinstance(method, Method)
-        fits = [
-            f
-            for f, family in families.items()
-            if all(isinstance(family, need) for need in method.needs)
-        ]
-        rows.append(
-            {
-                "name": name,
-                "reads": method.unlearns_with.describe(),
-                "prepares with": method.prepares_with.describe(),
-                "families": ", ".join(fits),
-                "from": "current model" if method.sequential else "base",
-                "paper": method.paper,
-            }
+    broken: list[str] = []
+    families = _each("families", _made, broken)
+    found = _each("methods", lambda name, kind: _described(name, kind, families), broken)
+    rules = _each("aggregations", _properties, broken)
+    rows = list(found.values())
+    _print("Methods", rows, ["reads", "prepares with", "families", "from"])
+    for row in rows:
+        console.print(f"  {row['name']}: {row['paper']}", soft_wrap=True)
+    _print("Aggregations", list(rules.values()), list(next(iter(rules.values()), {}))[1:])
+    console.print(f"Families: {', '.join(families) or 'none'}", soft_wrap=True)
+    for sentence in broken:
+        console.print(sentence, soft_wrap=True)
+    write_json(
+        json,
+        {
+            "methods": rows,
+            "aggregations": list(rules.values()),
+            "families": list(families),
+            "broken": broken,
+        },
+    )
+
+
+def _each(group: registry.Group, describe: Any, broken: list[str]) -> dict[str, Any]:
+    """What ``describe(name, class)`` says of each entry; those that fail go to ``broken``."""
+    found = {}
+    for name in registry.names(group):
+        try:
+            found[name] = describe(name, registered(group, name))
+        except ExpungeError as error:
+            broken.append(str(error))
+        except Exception as error:  # a third party's package may fail in any way
+            broken.append(f"The entry {name!r} of the {group} cannot be used: {first_line(error)}.")
+    return found
+
+
+def _made(_: str, kind: type) -> object:
+    return kind()
+
+
+def _described(name: str, kind: type, families: dict[str, object]) -> dict[str, str]:
+    method = kind()
+    if not isinstance(method, Method):
+        raise ExpungeError(f"The entry {name!r} of the methods lacks a part of a method.")
+    fits = [n for n, f in families.items() if all(isinstance(f, need) for need in method.needs)]
+    return {
+        "name": name,
+        "reads": method.unlearns_with.describe(),
+        "prepares with": method.prepares_with.describe(),
+        "families": ", ".join(fits),
+        "from": "current model" if method.sequential else "base",
+        "paper": method.paper,
+    }
+
+
+def _properties(name: str, kind: type) -> dict[str, object]:
+    properties = kind.properties  # type: ignore[attr-defined]
+    return {
+        "name": name,
+        "streaming": properties.streaming,
+        "cost flat in T": properties.flat_cost,
+        "independent of order": properties.order_independent,
+    }
+
+
+def _print(title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """A table of the columns that tell rows apart; what all rows share stands below it, once."""
+    shared = [c for c in columns if len(rows) > 1 and len({row[c] for row in rows}) == 1]
+    shown = [c for c in columns if c not in shared]
+    console.print(
+        table(
+            title,
+            ["name", *shown],
+            [[row["name"], *(_word(row[c]) for c in shown)] for row in rows],
         )
-    rules = []
-    for name in registry.names("aggregations"):
-        properties = registry.load("aggregations", name).properties  # type: ignore[attr-defined]
-        rules.append(
-            {
-                "name": name,
-                "streaming": properties.streaming,
-                "cost flat in T": properties.flat_cost,
-                "independent of order": properties.order_independent,
-            }
-        )
-    for title, found in (("Methods", rows), ("Aggregations", rules)):
-        console.print(
-            table(
-                title,
-                list(found[0]),
-                [
-                    ["yes" if v is True else "no" if v is False else v for v in row.values()]
-                    for row in found
-                ],
-            )
-        )
-    console.print(f"Families: {', '.join(families)}")
-    write_json(json, {"methods": rows, "aggregations": rules, "families": list(families)})
+    )
+    for column in shared:
+        console.print(f"All of them: {column}: {_word(rows[0][column])}", soft_wrap=True)
+
+
+def _word(value: object) -> object:
+    return "yes" if value is True else "no" if value is False else value

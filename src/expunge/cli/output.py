@@ -1,30 +1,101 @@
-"""What commands print: tables on the terminal, the same figures as JSON where asked."""
+"""What commands print: tables on the terminal, the same figures as JSON where asked.
+
+Names, paths and messages of the user are printed as they are: never as Rich markup or emoji codes.
+"""
 
 import json
+import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from expunge.errors import ExpungeError
 from expunge.storage import write_bytes
 
+NAMES = 24
+"""Characters of a row's name that a narrow terminal does not break."""
+
+console = Console(highlight=False, markup=False, emoji=False)
+
+
+def writable(path: Path, what: str) -> None:
+    """Make sure that a file can be written at ``path``, before any work is done for it.
+
+    Raises:
+        ExpungeError: it is a folder, lies under a file, or may not be written.
+    """
+    if path.is_dir():
+        raise ExpungeError(f"{what} {path} is a folder; give the path of a file.")
+    _place(path if path.exists() else path.parent, what, path)
+
+
+def writable_folder(path: Path, what: str) -> None:
+    """Make sure that files can be written in the folder ``path``, which need not be there yet.
+
+    Raises:
+        ExpungeError: it is a file, lies under one, or may not be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise ExpungeError(f"{what} {path} is a file; give a folder that is empty or absent.")
+    _place(path, what, path)
+
+
+def _place(start: Path, what: str, path: Path) -> None:
+    found = start
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    if found.is_file() and found != path:
+        raise ExpungeError(f"{what} {path} cannot be made, since {found} is a file; name another.")
+    folder = found.parent if found.is_file() else found
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ExpungeError(
+            f"{what} {path} cannot be written: {folder} takes no file ({error.strerror}); name "
+            "another."
+        ) from None
+
+
+def _json_path(path: Path | None) -> Path | None:
+    if path is not None:
+        writable(path, "The file of --json,")
+    return path
+
+
 JsonPath = Annotated[
-    Path | None, typer.Option("--json", help="Write the printed figures to this file too.")
+    Path | None,
+    typer.Option("--json", help="Write the printed figures to this file too.", callback=_json_path),
 ]
 
-console = Console(highlight=False)
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    cells = [[cell(value) for value in row] for row in rows]
+    shown = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    widest = max((len(row[0]) for row in cells), default=0)
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*(cell(value) for value in row))
+        shown.add_column(
+            Text(column),
+            justify="right" if i else "left",
+            overflow="fold",
+            min_width=None if i else min(widest, NAMES),
+        )
+    for row in cells:
+        shown.add_row(*map(Text, row))
     return shown
 
 
@@ -33,12 +104,19 @@ def cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
+        if math.isnan(value):
+            return "-"
         return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
     return str(value)
+
+
+def numbers(values: Iterable[float]) -> list[float | None]:
+    """Figures as JSON values: NaN, which stands for nothing measured, becomes None."""
+    return [None if math.isnan(value) else value for value in values]
 
 
 def write_json(path: Path | None, figures: object) -> None:
     """Write figures as JSON where a path was given."""
     if path is not None:
         write_bytes(path, (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode())
-        console.print(f"Figures: {path}")
+        console.print(f"Figures: {path}", soft_wrap=True)

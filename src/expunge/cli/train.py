@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from expunge.benchmarks import shipped
-from expunge.changes.weights import buffers_of, digest_of, parameters_of
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.changes.weights import digest_of, stored_tensors
+from expunge.cli.output import JsonPath, console, table, writable, write_json
 from expunge.errors import ExpungeError
 from expunge.run import Run
 from expunge.storage import write_tensors
@@ -16,7 +16,9 @@ from expunge.storage import write_tensors
 def train(
     model: Annotated[str, typer.Argument(help=f"One of {', '.join(shipped.MODELS)}.")],
     out: Annotated[Path, typer.Option(help="Where the weights go (safetensors).")],
-    seed: Annotated[int | None, typer.Option(help="Another seed than the shipped one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Another seed than the shipped one.")
+    ] = None,
     json: JsonPath = None,
 ) -> None:
     """Train a shipped model from its recipe, and measure it."""
@@ -26,6 +28,7 @@ def train(
         )
     if out.exists():
         raise ExpungeError(f"{out} exists; name another file, or remove it.")
+    writable(out, "The file of --out,")
     work = shipped.MODELS[model]()
     run = Run(console=console)
     recipe = work.recipe if seed is None else work.recipe.with_seed(seed)
@@ -34,8 +37,6 @@ def train(
     scores = work.score(trained, run)
     console.print(table(model, ["measure", "value"], [*scores.items()]))
     console.print(f"{run.meter.seconds:.0f} s, {run.meter.peak_bytes / 2**20:.0f} MiB at most")
-    write_tensors(
-        out, {**parameters_of(trained), **buffers_of(trained)}, {"digest": digest_of(trained)}
-    )
-    console.print(f"Written to {out}")
+    write_tensors(out, stored_tensors(trained), {"digest": digest_of(trained)})
+    console.print(f"Written to {out}", soft_wrap=True)
     write_json(json, {"scores": scores, "seconds": run.meter.seconds})

@@ -19,6 +19,8 @@ def folder() -> Path:
 def cached(key: str, make: Callable[[], Bundle]) -> Bundle:
     """The bundle stored under ``key``, made and stored where there is none or it is damaged.
 
+    What is stored is read through once on opening and checked against its digest.
+
     Args:
         key: names everything that the content depends on.
         make: computes the content.
@@ -26,9 +28,9 @@ def cached(key: str, make: Callable[[], Bundle]) -> Bundle:
     path = folder() / f"{key}.safetensors"
     if path.exists():
         try:
-            return Bundle.load(path)
+            return Bundle.load_checked(path)
         except IntegrityError:
-            path.unlink()  # a damaged cache is made again
+            path.unlink(missing_ok=True)  # a damaged cache is made again
     made = make()
     made.save(path)
     return Bundle.load(path)

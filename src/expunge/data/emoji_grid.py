@@ -141,8 +141,6 @@ GROUPS = MappingProxyType(
             "1f421",  # blowfish
             "1f42c",  # dolphin
             "1f433",  # spouting whale
-            "1f980",  # crab
-            "1f988",  # shark
         ),
         "sweets": (
             "1f369",  # doughnut
@@ -175,14 +173,14 @@ GROUPS = MappingProxyType(
             "1f69c",  # tractor
         ),
         "buildings": (
+            "1f3db",  # classical building
+            "1f3e0",  # house
             "1f3e2",  # office building
-            "1f3e4",  # post office
-            "1f3e5",  # hospital
             "1f3e6",  # bank
-            "1f3e8",  # hotel
-            "1f3eb",  # school
-            "1f3ec",  # department store
-            "1f3ed",  # factory
+            "1f3ef",  # Japanese castle
+            "1f3f0",  # castle
+            "1f5fc",  # Tokyo tower
+            "26ea",  # church
         ),
         "fruit": (
             "1f347",  # grapes

@@ -153,10 +153,6 @@ class TableSamples:
         """The samples at these positions."""
         return type(self)(self.table.select(rows.tolist()), self.decode, self.fields)
 
-    def in_memory(self) -> TensorSamples:
-        """All rows decoded once."""
-        return TensorSamples(self.ids, self.subjects, dict(self.decode(self.table)))
-
 
 def batches(samples: Samples, size: int) -> Iterator[Batch]:
     """Every row once, in order, ``size`` rows at a time."""

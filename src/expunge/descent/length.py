@@ -27,4 +27,11 @@ class Epochs:
 
     def steps(self, rows: Callable[[Role], int], batch_size: int) -> int:
         """Steps of all passes."""
-        return self.count * math.ceil(rows(self.of) / batch_size)
+        return self.count * batches_of(rows(self.of), batch_size)
+
+
+def batches_of(rows: int, size: int) -> int:
+    """Batches of a pass of a :class:`~expunge.descent.streams.Stream`: a trailing single row is in
+    the batch before it."""
+    alone = size > 1 and rows > size and rows % size == 1
+    return math.ceil(rows / size) - alone

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.changes.weights import digest_of
-from expunge.descent.checkpoint import optimiser_tensors, restore_optimiser
+from expunge.descent.checkpoint import digest_of_samples, optimiser_tensors, restore_optimiser
 from expunge.descent.length import Epochs, Steps
 from expunge.descent.mover import Mover
 from expunge.descent.player import Adversary, Player, Setting, Transform
@@ -130,10 +130,15 @@ class _State:
 
     @cached_property
     def identity(self) -> str:
-        """Digest of everything that the end of this descent depends on, save the data."""
+        """Digest of everything that the end of this descent depends on, its data among it."""
         asked = self.problem.request.digest(), digest_of(self.problem.model), self.run.seed
-        rows = [len(s.samples) for m in self.movers for s in m.streams.values()]
-        parts = repr((vars(self.descent), self.total, rows, self.run.precision, asked))
+        others = [(n, digest_of(m)) for n, m in sorted(self.problem.companions.items())]
+        rows = [
+            (name, digest_of_samples(stream.samples, stream.fields))
+            for mover in self.movers
+            for name, stream in mover.streams.items()
+        ]
+        parts = repr((vars(self.descent), self.total, rows, others, self.run.precision, asked))
         return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", parts).encode()).hexdigest()
 
     def setting(self) -> Setting:
@@ -147,9 +152,12 @@ class _State:
         """Run, or resume, to the last step."""
         trained = {p.module for p in self.descent.players if p.training}
         required = [(p, p.requires_grad) for m in self.modules.values() for p in m.parameters()]
-        modes = {n: m.training for n, m in self.modules.items()}
+        modes = [(part, part.training) for m in self.modules.values() for part in m.modules()]
         for module_name, module in self.modules.items():
-            module.train(module_name in trained)
+            if module_name not in trained:
+                module.eval()
+            elif not module.training:  # else the owner's mode of every submodule stands
+                module.train()
             module.requires_grad_(False)
         if self.path is not None and self.path.exists():
             stored = Bundle.load(self.path)
@@ -167,8 +175,8 @@ class _State:
                     parameter.copy_(self.averaged[name])
         for parameter, needed in required:
             parameter.requires_grad_(needed)
-        for module_name, module in self.modules.items():
-            module.train(modes[module_name])
+        for part, training in modes:
+            part.training = training
         self._check()
         if self.path is not None:
             self.path.unlink(missing_ok=True)

@@ -102,7 +102,16 @@ class Mover:
 
         def value() -> Tensor:
             with setting.run.seeded(f"{setting.label}/{setting.step}"), setting.run.autocast():
-                found = on.term.value(setting, batch, self.prepared.get(name))
+                try:
+                    found = on.term.value(setting, batch, self.prepared.get(name))
+                except ValueError as error:
+                    if "more than 1 value per channel" not in str(error):
+                        raise
+                    raise ExpungeError(
+                        f"A batch of the {name} term holds one row, from which batch norm in "
+                        "training mode can take no variance; give a larger set and larger "
+                        "batches, or a player with training=False."
+                    ) from None
             if not torch.isfinite(found):
                 raise ExpungeError(
                     f"The {name} term became {float(found.detach())} at step {setting.step}; "

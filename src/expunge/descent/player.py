@@ -152,6 +152,10 @@ class Player:
         every: it moves at steps start, start + every, ...
         start: first step at which it moves.
         training: put its module in training mode (dropout acts, batch norm follows the batches).
+            Submodules that were in evaluation mode inside a module in training mode stay as they
+            are: their owner froze them. A module that is in evaluation mode as a whole, as models
+            in use are, goes into training mode as a whole. Afterwards every submodule of the
+            result is in the mode it had.
     """
 
     module: str = "model"

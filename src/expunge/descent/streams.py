@@ -1,7 +1,9 @@
 """Streams: endless shuffled batches of one role, with a generator of their own.
 
-Each pass visits every row once in a new order; the last batch of a pass may be smaller. The state
-is two tensors and a position, so a resumed descent sees the batches it would have seen.
+Each pass visits every row once in a new order; the last batch of a pass may be smaller. A last
+batch of one row is added to the batch before it, where there is one: a single row has no variance,
+which batch norm needs. A set of one row is a batch of one. The state is two tensors and a position,
+so a resumed descent sees the batches it would have seen.
 """
 
 import torch
@@ -26,8 +28,11 @@ class Stream:
         if self.position >= len(self.order):
             self.order = torch.randperm(len(self.samples), generator=self.generator)
             self.position = 0
-        rows = self.order[self.position : self.position + self.size]
-        self.position += self.size
+        stop = self.position + self.size
+        if self.size > 1 and stop == len(self.order) - 1:
+            stop += 1
+        rows = self.order[self.position : stop]
+        self.position = stop
         return self.samples.batch(rows, self.fields)
 
     def state(self) -> dict[str, Tensor]:

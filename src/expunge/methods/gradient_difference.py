@@ -3,6 +3,10 @@
 Liu, Liu, Stone (2022). Continual Learning and Private Unlearning. Known as GradDiff in the language
 literature and as NegGrad+ in the vision literature (Kurmanji et al. 2023), where the two losses are
 mixed with weights that add to one.
+
+The paper fixes no defaults that would fit every model. Ours are those of GradDiff in
+open-unlearning (learning rate 1e-5, weight decay 0.01, 10 epochs); the clipping norm of 1 is our
+own choice.
 """
 
 from dataclasses import dataclass

@@ -19,10 +19,15 @@ Artifact = Bundle
 
 @dataclass(frozen=True)
 class Outcome:
-    """The changes that answer one request, and the learner's record where it changed."""
+    """The changes that answer one request, and the learner's record where it changed.
+
+    ``excluded`` lists the digests of the earlier requests whose rows the method was not shown
+    though it read the retain or training set; a deployment fills it in, not the method.
+    """
 
     changes: tuple[Change, ...]
     record: Record | None = None
+    excluded: tuple[str, ...] = ()
 
 
 @runtime_checkable

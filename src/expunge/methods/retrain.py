@@ -23,7 +23,9 @@ class Retrain:
     """
 
     name: ClassVar[str] = "retrain"
-    paper: ClassVar[str] = "Cao and Yang 2015, Towards Making Systems Forget"
+    paper: ClassVar[str] = (
+        "Cao and Yang 2015, Towards Making Systems Forget with Machine Unlearning"
+    )
     sequential: ClassVar[bool] = True
     needs: ClassVar[tuple[type, ...]] = ()
     prepares_with: ClassVar[Access] = Access()
@@ -36,8 +38,6 @@ class Retrain:
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """A Replacement, and the new record where the learner keeps one."""
         assert problem.recipe is not None  # opened by the access
-        retain = problem.data[Role.RETAIN]
-        run.meter.touch(Role.RETAIN.value, len(retain))
-        trained = problem.recipe.make({Role.TRAIN: retain}, run)
+        trained = problem.recipe.make({Role.TRAIN: problem.data[Role.RETAIN]}, run)
         new = Replacement.of(trained.model, problem.model, method=self.name)
         return Outcome((new,), trained.record)

@@ -1,4 +1,12 @@
-"""Asking a model: its logits on samples, turned into signals."""
+"""Asking a model: its logits on samples, turned into signals.
+
+The model stays as it is: the mode of every submodule is put back, also after an error, and where
+the run's device is another one, a copy of the model is asked there.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +22,33 @@ def logits_of(
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, C) and labels (n,) of all samples, in evaluation mode, without gradients."""
     scorer = able(family, HasLogits)
-    was_training = model.training
-    model.to(run.device).eval()
     logits, labels = [], []
-    with torch.inference_mode(), run.autocast():
+    with evaluating(on_device(model, run)) as asked, torch.inference_mode(), run.autocast():
         for raw in batches(samples, batch_size):
             batch = {name: tensor.to(run.device) for name, tensor in raw.items()}
-            logits.append(scorer.logits(model, batch).float().cpu())
+            logits.append(scorer.logits(asked, batch).float().cpu())
             labels.append(raw["label"])
-    model.train(was_training)
     return torch.cat(logits), torch.cat(labels)
+
+
+def on_device(model: nn.Module, run: Run) -> nn.Module:
+    """The model, or a copy of it where a tensor of it is on another device than the run's."""
+    device = torch.empty(0, device=run.device).device
+    tensors = [*model.parameters(), *model.buffers()]
+    if all(tensor.device == device for tensor in tensors):
+        return model
+    return copy.deepcopy(model).to(device)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside, every submodule is in evaluation mode; afterwards each is in the mode it had."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def ask(

@@ -1,0 +1,216 @@
+"""Requests in a row on the emoji dual encoder: vectors, rules, strengths and what they leave.
+
+Lin, Dong, Chen, Zhang, Xu, Chen (2026). CATA, and beside it the plain sum, a strength for each
+request, sequential gradient difference, and vectors made with a retain term. Strengths are chosen
+on the validation vendor; what is reported is of the test vendor.
+
+Every rule is homogeneous in a common factor, and the change of a sequential method can be scaled
+from the base just so. A common factor is therefore the one knob by which all configurations are
+brought to the same retained accuracy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from expunge.aggregation.protocol import Aggregation
+from expunge.audit.measure import Measured, Panel, measure
+from expunge.audit.persistence import PersistenceMatrix
+from expunge.audit.strength import Search, largest, smallest
+from expunge.benchmarks.shipped import Work
+from expunge.changes.delta import Delta
+from expunge.deployment import Deployment
+from expunge.methods.protocol import Method
+from expunge.recipe import Role
+from expunge.requests import Request
+from expunge.run import Run
+
+Kind = Literal["original", "oracle", "rule", "best"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The base, its oracle, the requests, and the panels of both vendors."""
+
+    base: nn.Module
+    oracle: nn.Module
+    work: Work
+    requests: tuple[Request, ...]
+    validation: Panel
+    test: Panel
+    run: Run
+
+    @classmethod
+    def of(
+        cls,
+        base: nn.Module,
+        oracle: nn.Module,
+        work: Work,
+        requests: Sequence[Request],
+        run: Run,
+    ) -> "Setting":
+        """The setting with its panels."""
+        return cls(
+            base,
+            oracle,
+            work,
+            tuple(requests),
+            Panel.of(work.validation, work.validation_table, requests),
+            Panel.of(work.test, work.test_table, requests),
+            run,
+        )
+
+    def scored(self, model: nn.Module, panel: Panel) -> Measured:
+        """What a model scores on a panel."""
+        return measure(self.work.recipe.family, model, panel, self.run)
+
+    def deployment(self, rule: Aggregation[Any]) -> Deployment:
+        """The base in use, before any request."""
+        work = self.work
+        return Deployment(
+            self.base,
+            work.recipe.family,
+            work.data[Role.TRAIN],
+            work.table,
+            rule,
+            recipe=work.recipe,
+        )
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One delta for each request, made on its arrival, and the seconds it took."""
+
+    deltas: tuple[Delta, ...]
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A way to answer all requests.
+
+    ``changes`` (T) is the combined change against the base after each step, before ``factor``.
+    """
+
+    name: str
+    kind: Kind
+    changes: tuple[Delta, ...]
+    strengths: tuple[float, ...]
+    chosen: str
+    seconds: float
+    factor: float = 1.0
+
+    def model(self, base: nn.Module, step: int) -> nn.Module:
+        """The model after step ``step`` (from 0)."""
+        return self.changes[step].applied_to(base, self.factor)
+
+
+def vectors(setting: Setting, method: Method, rule: Aggregation[Any]) -> Vectors:
+    """The delta of each request, in order; retain data leave out what was asked for before."""
+    deployment, deltas, seconds = setting.deployment(rule), [], []
+    for request in setting.requests:
+        before = setting.run.meter.seconds
+        outcome = deployment.unlearn(request, method, setting.run)
+        deployment.serve(request, method, outcome)
+        [delta] = outcome.changes
+        assert isinstance(delta, Delta)
+        deltas.append(delta)
+        seconds.append(setting.run.meter.seconds - before)
+    return Vectors(tuple(deltas), tuple(seconds))
+
+
+def sequential(
+    setting: Setting, method: Method, rule: Aggregation[Any], name: str
+) -> Configuration:
+    """A method that starts from the current model at each request."""
+    deployment, changes, before = setting.deployment(rule), [], setting.run.meter.seconds
+    for request in setting.requests:
+        deployment.forget(request, method, setting.run)
+        changes.append(Delta.between(deployment.model, setting.base))
+    seconds = setting.run.meter.seconds - before
+    ones = (1.0,) * len(changes)
+    return Configuration(name, "rule", tuple(changes), ones, "as the method made it", seconds)
+
+
+TOLERANCE = 0.02
+"""How near the mean probability of the right answer must come to the oracle's."""
+
+
+def own_strengths(setting: Setting, made: Vectors, search: Search) -> tuple[float, ...]:
+    """For each request alone on the base: the smallest strength at which the mean probability of
+    the right answer on its validation rows is down to the oracle's, within the tolerance."""
+    target = setting.scored(setting.oracle, setting.validation).confidence
+    found = []
+    for j, delta in enumerate(made.deltas):
+        rows = setting.validation.groups[j]
+        panel = Panel(
+            setting.validation.samples.select(rows),
+            (setting.requests[j].name,),
+            (torch.arange(len(rows)),),
+            torch.arange(len(rows)),
+        )
+        level = float(target[j]) + TOLERANCE
+
+        def forgotten(
+            strength: float, d: Delta = delta, p: Panel = panel, at: float = level
+        ) -> bool:
+            model = d.applied_to(setting.base, strength)
+            return float(setting.scored(model, p).confidence[0]) <= at
+
+        strength = smallest(forgotten, search)
+        found.append(search.upper if strength is None else strength)
+    return tuple(found)
+
+
+def configuration(
+    setting: Setting,
+    name: str,
+    rule: Aggregation[Any],
+    made: Vectors,
+    strengths: Sequence[float],
+    chosen: str,
+    kind: Kind = "rule",
+) -> Configuration:
+    """The fold of the vectors after each step."""
+    before = setting.run.meter.seconds
+    folded = []
+    with setting.run.meter.measured():
+        state = rule.empty(made.deltas[0].shapes(), made.deltas[0].base)
+        for delta, strength in zip(made.deltas, strengths, strict=True):
+            state = rule.add(state, delta, strength)
+            folded.append(rule.combine(state))
+    seconds = sum(made.seconds) + setting.run.meter.seconds - before
+    return Configuration(name, kind, tuple(folded), tuple(strengths), chosen, seconds)
+
+
+def matched(setting: Setting, found: Configuration, floor: float, search: Search) -> Configuration:
+    """The largest common factor at which, after the last step, the retained accuracy on validation
+    is still at least ``floor``."""
+    last = replace(found, changes=found.changes[-1:])
+
+    def kept(factor: float) -> bool:
+        model = replace(last, factor=factor).model(setting.base, 0)
+        return setting.scored(model, setting.validation).retained >= floor
+
+    return replace(found, factor=largest(kept, search))
+
+
+def measured(setting: Setting, found: Configuration) -> list[Measured]:
+    """The test panel after each step."""
+    steps = range(len(found.changes))
+    return [setting.scored(found.model(setting.base, t), setting.test) for t in steps]
+
+
+def persistence(
+    setting: Setting, steps: Sequence[Measured], before: Measured, oracle: Measured
+) -> PersistenceMatrix:
+    """The full matrix of test accuracies, with the final oracle as the reference of every step."""
+    return PersistenceMatrix(
+        tuple(request.name for request in setting.requests),
+        before.requests.double().numpy(),
+        torch.stack([s.requests for s in steps]).double().numpy(),
+        oracle.requests.double().numpy(),
+    )

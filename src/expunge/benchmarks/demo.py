@@ -1,0 +1,246 @@
+"""The main job: five groups of concepts leave a vision-language model, one request after another.
+
+What `expunge demo` computes, from the shipped dual encoder. Strengths and hyper-parameters were
+chosen on the validation vendor (Mozilla); every reported figure is of the test vendor (Twitter).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from expunge.aggregation import Cata, Sum
+from expunge.audit.measure import Measured
+from expunge.audit.persistence import PersistenceMatrix
+from expunge.audit.strength import Search
+from expunge.benchmarks import shipped
+from expunge.benchmarks.continual_emoji import (
+    Configuration,
+    Setting,
+    Vectors,
+    configuration,
+    matched,
+    measured,
+    own_strengths,
+    persistence,
+    sequential,
+    vectors,
+)
+from expunge.changes.history import History
+from expunge.changes.weights import digest_of, parameters_of
+from expunge.data import emoji_grid
+from expunge.data.samples import Samples
+from expunge.deployment import Deployment
+from expunge.descent.length import Steps
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import AdamW
+from expunge.descent.player import Player
+from expunge.descent.retain_terms import Loss
+from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.negation import Negation
+from expunge.methods.protocol import Outcome
+from expunge.methods.retrain import Retrain
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.requests import NO_REQUEST, Request, Rows
+from expunge.run import Run
+from expunge.signals import accuracy
+from expunge.signals.ask import ask
+
+GROUPS = ("sea animals", "sweets", "hands", "vehicles", "buildings")
+"""The requests, in their order; eight concepts each, drawn by every vendor."""
+
+NEGATION = Negation(4, 3e-5, 0.1, 32, 0.3)
+"""The paper's epochs, decay and trim; rate and batch fit requests of 40 pictures."""
+
+DIFFERENCE = GradientDifference(8, 5e-4, 0.01, 32, 128, forget_weight=0.1)
+"""Vectors made with a retain term."""
+
+ONE_AFTER_ANOTHER = GradientDifference(8, 3e-4, 0.01, 32, 128, forget_weight=0.1, sequential=True)
+"""Sequential gradient difference with retain data."""
+
+POINTS = 0.03
+"""Retained accuracy that the matched configurations give up, on the validation vendor."""
+
+SEQUENTIAL, BEST = "graddiff, sequential", "graddiff vectors, sum"
+OWN, MATCHING = Search(upper=16.0, points=32, halvings=5), Search(upper=8.0, points=16, halvings=5)
+"""Where a request's own strength and common factors are looked for."""
+
+RELEARNED = ("cata", "sum", SEQUENTIAL, BEST)
+RELEARNING_STEPS, RELEARNING_RATE, RELEARNING_STYLE = 10, 1e-4, "noto"
+REVOKED = 1
+"""Position of the request that is withdrawn."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One configuration, its test panel after each step, and the matrix that they make."""
+
+    found: Configuration
+    steps: tuple[Measured, ...]
+    matrix: PersistenceMatrix
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """What withdrawing a request gave back: ``difference`` is the largest over all parameters
+    between the deployment that withdrew it and the one that never had it."""
+
+    request: str
+    equal: bool
+    difference: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Everything that was measured.
+
+    ``fixed`` are the configurations as they come, ``matched`` the same with a common factor that
+    brings each to ``floor`` retained accuracy on the validation vendor. ``relearning`` holds the
+    accuracy on all five requests after 0, 1, 2 ... steps, by starting point.
+    """
+
+    setting: Setting
+    before: Measured
+    oracle: Measured
+    fixed: tuple[Result, ...]
+    matched: tuple[Result, ...]
+    floor: float
+    relearning: dict[str, list[float]]
+    revoked: Revoked
+
+    def result(self, name: str) -> Result:
+        """A matched configuration by name."""
+        return next(r for r in self.matched if r.found.name == name)
+
+
+def requests() -> tuple[Request, ...]:
+    """The five requests."""
+    return tuple(Request(name, Rows("subject", emoji_grid.members(name))) for name in GROUPS)
+
+
+def retrained(run: Run) -> nn.Module:
+    """The oracle, computed: the recipe of the base, seed and all, without the five groups."""
+    work = shipped.emoji_dual_encoder()
+    subjects = tuple(subject for name in GROUPS for subject in emoji_grid.members(name))
+    deployment = Deployment(
+        shipped.emoji_base(),
+        work.recipe.family,
+        work.data[Role.TRAIN],
+        work.table,
+        Sum(),
+        recipe=work.recipe,
+    )
+    deployment.forget(Request("all five", Rows("subject", subjects)), Retrain(), run)
+    return deployment.model
+
+
+def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
+    """The whole demo; ``oracle`` is the shipped one by default."""
+    base = shipped.emoji_base()
+    if oracle is None:
+        oracle = shipped.emoji_oracle_delta().applied_to(base)
+    work = shipped.emoji_dual_encoder(copies=1)
+    setting = Setting.of(base, oracle, work, requests(), run)
+    with run.progress("five requests", 7) as bar:
+        negated = vectors(setting, NEGATION, Sum())
+        bar.advance()
+        found = _configurations(setting, negated, bar.advance)
+        before, reference = (setting.scored(m, setting.test) for m in (base, oracle))
+        floor = setting.scored(base, setting.validation).retained - POINTS
+
+        def result(each: Configuration) -> Result:
+            steps = measured(setting, each)
+            return Result(each, tuple(steps), persistence(setting, steps, before, reference))
+
+        fixed = tuple(result(each) for each in found)
+        bar.advance()
+        level = tuple(result(matched(setting, each, floor, MATCHING)) for each in found)
+        bar.advance()
+        relearning = _relearning(setting, {r.found.name: r.found for r in level})
+        bar.advance()
+        revoked = _revoked(setting, negated, level[2].found)
+        bar.advance()
+    return Demo(setting, before, reference, fixed, level, floor, relearning, revoked)
+
+
+def _configurations(
+    setting: Setting, negated: Vectors, advance: Callable[[], None]
+) -> list[Configuration]:
+    cata, plain_sum = Cata(), Sum()
+    with_retain = vectors(setting, DIFFERENCE, plain_sum)
+    advance()
+    own = own_strengths(setting, negated, OWN)
+    own_retain = own_strengths(setting, with_retain, OWN)
+    one = (own[0],) * len(own)
+    first, each = "request 1 alone, to the oracle's level", "each alone, to the oracle's level"
+    made = [
+        configuration(setting, "cata", cata, negated, one, first),
+        configuration(setting, "sum", plain_sum, negated, one, first),
+        configuration(setting, "cata+strength", cata, negated, own, each),
+        configuration(setting, "sum+strength", plain_sum, negated, own, each),
+        sequential(setting, ONE_AFTER_ANOTHER, plain_sum, SEQUENTIAL),
+        configuration(setting, BEST, plain_sum, with_retain, own_retain, each, kind="best"),
+    ]
+    advance()
+    return made
+
+
+def _relearning(setting: Setting, found: dict[str, Configuration]) -> dict[str, list[float]]:
+    """Curves from the oracle and from several configurations, one drawing a forgotten concept."""
+    train, table = setting.work.data[Role.TRAIN], setting.work.table
+    style = list(table["style"])
+    asked = torch.cat([request.target.rows(table) for request in setting.requests])
+    one_style = [i for i in asked.tolist() if style[i] == RELEARNING_STYLE]
+    shown = train.select(torch.tensor(one_style))
+    held_out = setting.test.samples.select(torch.cat(setting.test.groups))
+    last = len(setting.requests) - 1
+    starts = {"oracle": setting.oracle}
+    starts |= {name: found[name].model(setting.base, last) for name in RELEARNED}
+    return {name: _curve(setting, start, shown, held_out) for name, start in starts.items()}
+
+
+def _curve(setting: Setting, start: nn.Module, shown: Samples, held_out: Samples) -> list[float]:
+    """Accuracy after 0, 1, 2 ... steps; each number of steps is run anew with the same draws."""
+    family = setting.work.recipe.family
+    problem = Problem(start, family, NO_REQUEST, {Role.FORGET: shown}, History())
+    values = []
+    for steps in range(RELEARNING_STEPS + 1):
+        descent = Descent(
+            Player(forget=Loss(), optimiser=AdamW(RELEARNING_RATE)),
+            length=Steps(steps),
+            batch_size=len(shown),
+        )
+        model = descent.minimise(problem, setting.run, "relearning").model
+        values.append(float(accuracy(ask(family, model, held_out, setting.run))[0]))
+    return values
+
+
+def _revoked(setting: Setting, made: Vectors, found: Configuration) -> Revoked:
+    """Serve all five, withdraw one, and compare with serving the other four."""
+    withdrawn = setting.requests[REVOKED]
+    served, alone = (setting.deployment(Cata()) for _ in range(2))
+    for request, delta, strength in zip(
+        setting.requests, made.deltas, found.strengths, strict=True
+    ):
+        for deployment in (served, alone) if request != withdrawn else (served,):
+            deployment.serve(request, NEGATION, Outcome((delta,)), strength * found.factor)
+    served.revoke(withdrawn)
+    left, right = (
+        {n: p.detach() for n, p in parameters_of(d.model).items()} for d in (served, alone)
+    )
+    return Revoked(
+        withdrawn.name,
+        digest_of(served.model) == digest_of(alone.model),
+        max(float((left[name] - right[name]).abs().max()) for name in left),
+        float(setting.scored(served.model, setting.test).requests[REVOKED]),
+    )
+
+
+def correct_answers(scores: Measured, groups: Sequence[Tensor]) -> tuple[Tensor, list[str]]:
+    """Whether each row of the groups is answered rightly (n,), and the concept of each."""
+    rows = torch.cat([*groups])
+    subjects = [scores.signals.subjects[i] for i in rows.tolist()]
+    return scores.signals.query("correct")[0][rows], subjects

@@ -1,0 +1,44 @@
+"""``expunge demo``: five requests in a row on a real vision-language model, and the proof."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expunge.audit.report import write_report
+from expunge.benchmarks import demo_report
+from expunge.benchmarks.demo import retrained, run_demo
+from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.run import Run
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("demo-report"),
+    retrain_oracle: Annotated[
+        bool, typer.Option(help="Retrain the oracle instead of using the shipped one.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the requests' randomness.")] = 0,
+    json: JsonPath = None,
+) -> None:
+    """Forget five groups of concepts in a row; show what was forgotten, kept, and stays so."""
+    writable_folder(out, "The folder of --out,")
+    run = Run(seed, console=console)
+    oracle = retrained(Run(console=console)) if retrain_oracle else None
+    figures = demo_report.report(run_demo(run, oracle))
+    console.print(figures["summary"])
+    for title, (columns, rows) in demo_report.printed(figures).items():
+        console.print(table(title, columns, rows))
+    console.print(f"Peak memory of the process: {run.meter.peak_bytes / 2**20:,.0f} MiB")
+    for statement in figures["statements"]:
+        console.print(f"- {statement}")
+    revoked = figures["revocation"]
+    console.print(
+        f"Revoking {revoked['request']!r}: equal to the fold of the others: "
+        f"{'yes, bit for bit' if revoked['equal'] else 'NO'}; its accuracy is "
+        f"{revoked['forgotten_after']:.2f} again."
+    )
+    for limit in figures["limits"]:
+        console.print(f"Limit: {limit}")
+    written = write_report(figures, out)
+    console.print(f"Report: {written[0]}")
+    write_json(json, figures)

@@ -1,0 +1,143 @@
+"""What ``expunge forget`` stores: each change, the model, and how they fold into one another."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from expunge import __version__
+from expunge.changes.delta import Delta
+from expunge.changes.history import History, Served
+from expunge.changes.kinds import Change, Replacement
+from expunge.changes.weights import digest_of, stored_tensors
+from expunge.cli.output import writable_folder
+from expunge.cli.run_file import Loaded
+from expunge.errors import ExpungeError
+from expunge.storage import write_bytes, write_tensors
+
+HISTORY = "history.json"
+MODEL = "model.safetensors"
+
+
+def check_folder(out: Path) -> None:
+    """Make sure that results can be stored in ``out``.
+
+    Raises:
+        ExpungeError: it holds something, is a file, or may not be written.
+    """
+    writable_folder(out, "The folder of `out`,")
+    if out.exists() and any(out.iterdir()):
+        raise ExpungeError(
+            f"The folder {out} is not empty and holds an earlier result; name another `out`, or "
+            "remove it."
+        )
+
+
+def store(loaded: Loaded) -> None:
+    """Write one file for each change, the model, and last ``history.json``, which lists them.
+
+    Raises:
+        ExpungeError: a change is of a kind that has no file; nothing was written.
+    """
+    files = file_names(loaded.deployment.history)
+    for name, change in files:
+        assert isinstance(change, Delta | Replacement)
+        change.save(loaded.out / name)
+    model = loaded.deployment.model
+    write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
+    content = json.dumps(history_of(loaded, files), indent=2, sort_keys=True) + "\n"
+    write_bytes(loaded.out / HISTORY, content.encode())
+
+
+def file_names(history: History) -> list[tuple[str, Change]]:
+    """Every change with the name of its file, in request order.
+
+    Raises:
+        ExpungeError: a change is neither a Delta nor a Replacement.
+    """
+    found: list[tuple[str, Change]] = []
+    for i, entry in enumerate(_served(history), 1):
+        for k, change in enumerate(entry.changes, 1):
+            part = f"{i}-{k}" if len(entry.changes) > 1 else str(i)
+            found.append((f"{part}-{kind_of(change)}.safetensors", change))
+    return found
+
+
+def kind_of(change: Change) -> str:
+    """``delta`` or ``replacement``.
+
+    Raises:
+        ExpungeError: the change is of another kind, which has no file.
+    """
+    if isinstance(change, Delta):
+        return "delta"
+    if isinstance(change, Replacement):
+        return "replacement"
+    raise ExpungeError(
+        f"The method returned a {type(change).__name__}, which `expunge forget` cannot store; "
+        "take a method that returns a Delta or a Replacement, or use the library."
+    )
+
+
+def deletion_state(history: History) -> str:
+    """What the last change left of the forgotten rows in the model."""
+    last = _served(history)[-1].changes[-1]
+    if isinstance(last, Replacement) and last.facts.get("method") == "retrain":
+        return "retrained"
+    return "edited, base kept"
+
+
+def folds_deltas(history: History) -> bool:
+    """Whether a rule combined anything."""
+    return any(epoch.deltas() for epoch in history.epochs)
+
+
+def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str, Any]:
+    """The history as JSON values: enough to fold every version again."""
+    deployment, out = loaded.deployment, loaded.out
+    names = {id(change): name for name, change in files}
+
+    def stored(change: Change) -> dict[str, str]:
+        name = names[id(change)]
+        sha256 = hashlib.sha256((out / name).read_bytes()).hexdigest()
+        return {"kind": kind_of(change), "file": name, "sha256": sha256}
+
+    def served(entry: Served) -> dict[str, Any]:
+        return {
+            "name": entry.request.name,
+            "digest": entry.request.digest(),
+            "kind": entry.request.target.kind,
+            "target": dict(entry.request.target.describe()),
+            "strength": entry.strength,
+            "excluded": list(entry.excluded),
+            "changes": [stored(change) for change in entry.changes],
+        }
+
+    return {
+        "expunge": __version__,
+        "base": deployment.history.epochs[0].base,
+        "model": {"file": MODEL, "digest": digest_of(deployment.model)},
+        "method": {"name": loaded.method.name, "parameters": _fields(loaded.method)},
+        "aggregation": {"name": loaded.file.aggregation, "parameters": _fields(deployment.rule)},
+        "seed": loaded.file.seed,
+        "device": loaded.file.device,
+        "precision": loaded.file.precision,
+        "deletion state": deletion_state(deployment.history),
+        "epochs": [
+            {"base": epoch.base, "requests": [served(entry) for entry in epoch.served]}
+            for epoch in deployment.history.epochs
+        ],
+    }
+
+
+def _fields(made: object) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values; what JSON does not know, as text."""
+    assert dataclasses.is_dataclass(made) and not isinstance(made, type)
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(made), default=str))
+    return values
+
+
+def _served(history: History) -> list[Served]:
+    return [entry for epoch in history.epochs for entry in epoch.served]
