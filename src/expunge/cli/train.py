@@ -35,7 +35,10 @@ def train(
     with run.meter.measured():
         trained = recipe.make(work.data, run).model
     scores = work.score(trained, run)
-    console.print(table(model, ["measure", "value"], [*scores.items()]))
+    rows = [
+        [name, f"{s['value']:.3f}", f"{s['low']:.3f}-{s['high']:.3f}"] for name, s in scores.items()
+    ]
+    console.print(table(model, ["accuracy", "", "95 %, over subjects"], rows))
     console.print(f"{run.meter.seconds:.0f} s, {run.meter.peak_bytes / 2**20:.0f} MiB at most")
     write_tensors(out, stored_tensors(trained), {"digest": digest_of(trained)})
     console.print(f"Written to {out}", soft_wrap=True)
