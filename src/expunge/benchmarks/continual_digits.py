@@ -94,18 +94,7 @@ def tables(
     result: dict[str, Any],
 ) -> list[tuple[str, Sequence[str], list[Sequence[object]]]]:
     """Title, columns and rows of what is printed."""
-    columns = [
-        "configuration",
-        "forgotten %",
-        "sd",
-        "worst %",
-        "retained %",
-        "sd",
-        "Avg. Delta",
-        "RE max",
-        "< mean",
-        "< sum",
-    ]
+    columns = ["in %", "forgotten", "sd", "worst", "kept", "sd", "drift", "RE", "<mean", "<sum"]
     rows: list[Sequence[object]] = []
     for name, s in result["summary"].items():
         rows.append(
@@ -122,9 +111,10 @@ def tables(
             ]
         )
     title = (
-        f"{result['requests']} of 10 digit classes forgotten one after another, "
-        f"{result['seeds']} seeds; test split, chance 10 %, at most "
-        f"{100 * BUDGET:.0f} points of retained accuracy lost on validation"
+        f"{result['requests']} of 10 digit classes forgotten in a row, {result['seeds']} seeds. "
+        f"Test split, chance 10 %. At most {100 * BUDGET:.0f} points of retained accuracy lost on "
+        "validation at any step. drift: Avg. Delta; RE: worst re-emergence; <mean: seeds with less "
+        "forgotten accuracy than mean"
     )
     return [(title, columns, rows)]
 
@@ -150,9 +140,7 @@ def _one_seed(seed: int, count: int) -> dict[str, dict[str, Any]]:
     deltas = _vectors(setting)
     for name in registry.names("aggregations"):
         found[name] = _rule(setting, registry.load("aggregations", name)(), deltas)
-    found["gradient ascent, sequential"] = _sequential(
-        setting, GradientAscent(8, 1e-3, 32, sequential=True)
-    )
+    found["ascent, sequential"] = _sequential(setting, GradientAscent(8, 1e-3, 32, sequential=True))
     return found
 
 
