@@ -18,4 +18,4 @@ panel = Panel.of(work.test, work.test_table, requests)
 course = follow(deployment, requests, GradientDifference(4, 5e-4), panel, Run())
 print(course.matrix().after.round(2))  # row t, column j: accuracy on request j after step t
 print([round(float(r), 2) for r in course.retained()])  # everything else, before and after each
-deployment.revoke(requests[1])  # the fold of the others, bit for bit
+deployment.revoke(requests[1])  # retain-term vectors: the latest first; negated ones: any

@@ -64,7 +64,9 @@ def test_a_requests_own_strength_is_the_smallest_at_the_oracles_level(
     setting: Setting, made: Vectors
 ) -> None:
     target = setting.scored(setting.oracle, setting.validation).confidence + TOLERANCE
-    for j, strength in enumerate(own_strengths(setting, made, SEARCH)):
+    strengths, chosen = own_strengths(setting, made, SEARCH)
+    assert "not reached" not in chosen
+    for j, strength in enumerate(strengths):
         for tried, reached in ((strength, True), (strength - 1.01 * WIDTH, False)):
             model = made.deltas[j].applied_to(setting.base, tried)
             sure = setting.scored(model, setting.validation).confidence[j]
@@ -114,3 +116,10 @@ def test_bisection_brackets_the_turn() -> None:
     assert smallest(lambda s: False, search) is None
     assert smallest(lambda s: True, search) == 0.0
     assert largest(lambda s: True, search) == 8.0
+
+
+def test_a_level_that_no_strength_reaches_is_said(setting: Setting, made: Vectors) -> None:
+    weak = Search(upper=0.01, points=1, halvings=0)
+    strengths, chosen = own_strengths(setting, made, weak)
+    assert strengths == (0.01, 0.01)
+    assert "not reached up to 0.01: digit 8, digit 3" in chosen

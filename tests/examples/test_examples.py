@@ -31,3 +31,8 @@ def test_every_file_that_the_documents_link_to_is_there() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_figure_is_left_to_be_filled_in() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert "@@" not in page.read_text()

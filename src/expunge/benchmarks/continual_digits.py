@@ -1,4 +1,4 @@
-"""Requests in a row on a miniature dual encoder: all rules of aggregation at equal fidelity.
+"""Requests in a row on a miniature dual encoder: all rules of aggregation within one budget.
 
 Lin, Dong, Chen, Zhang, Xu, Chen (2026). CATA. The paper compares with the plain mean alone; here
 the plain sum and six further rules stand beside it, each with the strength that forgets most on

@@ -139,11 +139,16 @@ TOLERANCE = 0.02
 """How near the mean probability of the right answer must come to the oracle's."""
 
 
-def own_strengths(setting: Setting, made: Vectors, search: Search) -> tuple[float, ...]:
+def own_strengths(setting: Setting, made: Vectors, search: Search) -> tuple[tuple[float, ...], str]:
     """For each request alone on the base: the smallest strength at which the mean probability of
-    the right answer on its validation rows is down to the oracle's, within the tolerance."""
+    the right answer on its validation rows is down to the oracle's, within the tolerance.
+
+    Returns:
+        the strengths, and in words how they were chosen and which requests no strength up to
+        ``search.upper`` brought there (these get that one).
+    """
     target = setting.scored(setting.oracle, setting.validation).confidence
-    found = []
+    found: list[float | None] = []
     for j, delta in enumerate(made.deltas):
         rows = setting.validation.groups[j]
         panel = Panel(
@@ -160,9 +165,12 @@ def own_strengths(setting: Setting, made: Vectors, search: Search) -> tuple[floa
             model = d.applied_to(setting.base, strength)
             return float(setting.scored(model, p).confidence[0]) <= at
 
-        strength = smallest(forgotten, search)
-        found.append(search.upper if strength is None else strength)
-    return tuple(found)
+        found.append(smallest(forgotten, search))
+    missed = [r.name for r, s in zip(setting.requests, found, strict=True) if s is None]
+    chosen = "each alone, to the oracle's level"
+    if missed:
+        chosen += f" (not reached up to {search.upper:g}: {', '.join(missed)})"
+    return tuple(search.upper if s is None else s for s in found), chosen
 
 
 def configuration(
@@ -187,8 +195,8 @@ def configuration(
 
 
 def matched(setting: Setting, found: Configuration, floor: float, search: Search) -> Configuration:
-    """The largest common factor at which, after the last step, the retained accuracy on validation
-    is still at least ``floor``."""
+    """The largest common factor up to ``search.upper`` at which, after the last step, the retained
+    accuracy on validation is still at least ``floor``."""
     last = replace(found, changes=found.changes[-1:])
 
     def kept(factor: float) -> bool:

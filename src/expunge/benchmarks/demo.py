@@ -6,11 +6,12 @@ chosen on the validation vendor (Mozilla); every reported figure is of the test 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from expunge.aggregation import Cata, Sum
+from expunge.aggregation import Aggregation, Cata, Sum
 from expunge.audit.measure import Measured
 from expunge.audit.persistence import PersistenceMatrix
 from expunge.audit.strength import Search
@@ -84,12 +85,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Revoked:
-    """What withdrawing a request gave back: ``difference`` is the largest over all parameters
-    between the deployment that withdrew it and the one that never had it."""
+    """What withdrawing a request gave back.
+
+    ``difference`` is the largest over all parameters between the deployment that withdrew it and
+    the one that never had it; ``forgotten`` and ``accuracy`` are those of the request's test rows
+    before and after it was withdrawn.
+    """
 
     request: str
     equal: bool
     difference: float
+    forgotten: float
     accuracy: float
 
 
@@ -161,7 +167,7 @@ def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
         bar.advance()
         relearning = _relearning(setting, {r.found.name: r.found for r in level})
         bar.advance()
-        revoked = _revoked(setting, negated, level[2].found)
+        revoked = _revoked(setting, negated, Sum(), found[3])
         bar.advance()
     return Demo(setting, before, reference, fixed, level, floor, relearning, revoked)
 
@@ -172,17 +178,16 @@ def _configurations(
     cata, plain_sum = Cata(), Sum()
     with_retain = vectors(setting, DIFFERENCE, plain_sum)
     advance()
-    own = own_strengths(setting, negated, OWN)
-    own_retain = own_strengths(setting, with_retain, OWN)
-    one = (own[0],) * len(own)
-    first, each = "request 1 alone, to the oracle's level", "each alone, to the oracle's level"
+    own, each = own_strengths(setting, negated, OWN)
+    own_retain, each_retain = own_strengths(setting, with_retain, OWN)
+    one, first = (own[0],) * len(own), "request 1's own, for all"
     made = [
         configuration(setting, "cata", cata, negated, one, first),
         configuration(setting, "sum", plain_sum, negated, one, first),
         configuration(setting, "cata+strength", cata, negated, own, each),
         configuration(setting, "sum+strength", plain_sum, negated, own, each),
         sequential(setting, ONE_AFTER_ANOTHER, plain_sum, SEQUENTIAL),
-        configuration(setting, BEST, plain_sum, with_retain, own_retain, each, kind="best"),
+        configuration(setting, BEST, plain_sum, with_retain, own_retain, each_retain, kind="best"),
     ]
     advance()
     return made
@@ -218,15 +223,18 @@ def _curve(setting: Setting, start: nn.Module, shown: Samples, held_out: Samples
     return values
 
 
-def _revoked(setting: Setting, made: Vectors, found: Configuration) -> Revoked:
-    """Serve all five, withdraw one, and compare with serving the other four."""
+def _revoked(
+    setting: Setting, made: Vectors, rule: Aggregation[Any], found: Configuration
+) -> Revoked:
+    """Serve all five as they come, withdraw one, and compare with serving the other four."""
     withdrawn = setting.requests[REVOKED]
-    served, alone = (setting.deployment(Cata()) for _ in range(2))
+    served, alone = (setting.deployment(rule) for _ in range(2))
     for request, delta, strength in zip(
         setting.requests, made.deltas, found.strengths, strict=True
     ):
         for deployment in (served, alone) if request != withdrawn else (served,):
             deployment.serve(request, NEGATION, Outcome((delta,)), strength * found.factor)
+    forgotten = float(setting.scored(served.model, setting.test).requests[REVOKED])
     served.revoke(withdrawn)
     left, right = (
         {n: p.detach() for n, p in parameters_of(d.model).items()} for d in (served, alone)
@@ -235,6 +243,7 @@ def _revoked(setting: Setting, made: Vectors, found: Configuration) -> Revoked:
         withdrawn.name,
         digest_of(served.model) == digest_of(alone.model),
         max(float((left[name] - right[name]).abs().max()) for name in left),
+        forgotten,
         float(setting.scored(served.model, setting.test).requests[REVOKED]),
     )
 

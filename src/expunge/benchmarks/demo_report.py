@@ -58,10 +58,12 @@ def report(demo: Demo) -> ReportFigures:
         "headline": _table(
             demo,
             demo.matched,
-            "At the same retained accuracy",
-            "Each configuration has a common factor on its strengths, chosen on the validation "
-            f"vendor as the largest that gives up at most {100 * POINTS:.0f} points of retained "
-            "accuracy there. Figures are of the test vendor.",
+            "Matched on the validation vendor",
+            "Each configuration has a common factor on its strengths (the sequential method on its "
+            "whole change): the largest that gives up at most "
+            f"{100 * POINTS:.0f} points of retained accuracy on the validation vendor. Figures are "
+            "of the test vendor, where what is given up differs a little. Seconds are those of "
+            "making and folding the changes, without the search for strengths.",
         ),
         "further_tables": [
             _table(
@@ -92,6 +94,8 @@ def report(demo: Demo) -> ReportFigures:
             "One seed, one order and one choice of groups: this shows what the tool does, and "
             "ranks no rules.",
             "Eight drawings a request: one picture is 12.5 points. Intervals are over concepts.",
+            "Strengths are set to the level of the final oracle, which a user would not have when "
+            "the first request comes.",
             f"The oracle's level is {float(demo.oracle.requests.mean()):.3f}, not 0: the prompts "
             "of what it never saw remain, and neighbours transfer to them. Below it is no better.",
             "The frozen lower part of the tower was trained on ImageNet and is not covered.",
@@ -107,6 +111,10 @@ def report(demo: Demo) -> ReportFigures:
             "hashes": {
                 "base": digest_of(demo.setting.base),
                 "oracle": digest_of(demo.setting.oracle),
+            },
+            "settings": {
+                "pictures": "Twemoji, copyright Twitter, Inc. and other contributors, CC-BY-4.0 "
+                "(creativecommons.org/licenses/by/4.0), rendered at 64 pixels on white",
             },
             "cost": {
                 "seconds unlearning": f"{demo.setting.run.meter.seconds:.0f}",
@@ -125,14 +133,19 @@ def _summary(demo: Demo) -> str:
     return (
         f"Of {len(demo.setting.test.samples.ids):,} concepts, five groups of eight were to be "
         f"forgotten. The model named {_share(demo.before, demo)} of them before, a model retrained "
-        f"without them names {_share(demo.oracle, demo)}. At equal retained accuracy CATA as "
-        f"published leaves {_share(plain.steps[-1], demo)}, and {BEST} leaves "
-        f"{_share(best.steps[-1], demo)}."
+        f"without them names {_share(demo.oracle, demo)}. For at most {100 * POINTS:.0f} points of "
+        f"retained accuracy on the validation vendor, CATA leaves {_share(plain.steps[-1], demo)}, "
+        f"and {BEST} leaves {_share(best.steps[-1], demo)} (test vendor)."
     )
 
 
+def _named(scores: Measured, demo: Demo) -> float:
+    """Share of all forgotten rows that are still answered rightly."""
+    return float(_forgotten(scores, demo).double().mean())
+
+
 def _share(scores: Measured, demo: Demo) -> str:
-    return f"{100 * float(_forgotten(scores, demo).mean()):.0f} %"
+    return f"{100 * _named(scores, demo):.0f} %"
 
 
 def _row(
@@ -154,13 +167,12 @@ def _row(
         "name": name,
         "role": role,  # type: ignore[typeddict-item]
         "forgotten": scores.requests.tolist(),
-        "forgotten_mean": float(correct.mean()),
+        "forgotten_mean": hits / count,
         "forgotten_mean_interval": _interval(spread),
         "forgotten_worst": float(scores.requests.max()),
         "retained": scores.retained,
         "retained_interval": _interval(scores.retained_interval()),
         "seconds": seconds,
-        "peak_memory_mib": demo.setting.run.meter.peak_bytes / 2**20 if seconds else None,
     }
     if note is not None:
         row["note"] = note
@@ -192,47 +204,67 @@ def _table(demo: Demo, results: Sequence[Result], title: str, note: str) -> Head
 
 
 def _statements(demo: Demo) -> list[str]:
-    """What is an effect of strength: the part of a difference that goes away once matched."""
+    """What goes with strength, what a retain term does, and what relearning tells."""
     said = []
     for first, second in (("cata", "sum"), ("cata+strength", "sum+strength")):
-        raw = [_mean(demo.fixed, name) for name in (first, second)]
-        level = [_mean(demo.matched, name) for name in (first, second)]
+        raw = [_mean(demo, demo.fixed, name) for name in (first, second)]
+        level = [_mean(demo, demo.matched, name) for name in (first, second)]
         kept = [_find(demo.fixed, name).steps[-1].retained for name in (first, second)]
         said.append(
-            f"{first} against {second}: as they come they leave {raw[0]:.2f} and {raw[1]:.2f} of "
-            f"the forgotten, but keep {kept[0]:.3f} and {kept[1]:.3f}; at the same retained "
-            f"accuracy they leave {level[0]:.2f} and {level[1]:.2f}. Of the difference of "
-            f"{raw[0] - raw[1]:+.2f}, {raw[0] - raw[1] - level[0] + level[1]:+.2f} is an effect "
-            "of strength."
+            f"{first} against {second}: as they come they leave {raw[0]:.3f} and {raw[1]:.3f} of "
+            f"the forgotten, but keep {kept[0]:.3f} and {kept[1]:.3f} of the rest. Matched, they "
+            f"leave {level[0]:.3f} and {level[1]:.3f}. The difference of {raw[0] - raw[1]:+.3f} "
+            f"becomes {level[0] - level[1]:+.3f}: what goes away is an effect of strength."
         )
-    each = [_mean(demo.matched, name) for name in ("sum", "sum+strength", BEST)]
+    each = [_mean(demo, demo.matched, name) for name in ("sum", "sum+strength", BEST)]
     said.append(
-        f"At the same retained accuracy, a strength for each request changes the sum from "
-        f"{each[0]:.2f} to {each[1]:.2f}; vectors made with a retain term change it to "
-        f"{each[2]:.2f}. As they come, without any common factor, the latter leave "
-        f"{_mean(demo.fixed, BEST):.2f} and keep {_find(demo.fixed, BEST).steps[-1].retained:.3f} "
-        f"of {demo.before.retained:.3f} (the oracle: {demo.oracle.retained:.3f})."
+        f"Matched, a strength for each request changes the sum from {each[0]:.3f} to "
+        f"{each[1]:.3f}; vectors made with a retain term change it to {each[2]:.3f}. As they come, "
+        f"without any common factor, the latter leave {_mean(demo, demo.fixed, BEST):.3f} and keep "
+        f"{_find(demo.fixed, BEST).steps[-1].retained:.3f} of {demo.before.retained:.3f} (the "
+        f"oracle: {demo.oracle.retained:.3f})."
     )
-    back = {name: values[COMPARED_STEP] for name, values in demo.relearning.items()}
-    faster = [name for name, value in back.items() if value > back["oracle"]]
-    said.append(
-        f"After {COMPARED_STEP} relearning steps the oracle names {back['oracle']:.2f} of the 40, "
-        + ", ".join(f"{name} {value:.2f}" for name, value in back.items() if name != "oracle")
-        + (
-            ". What comes back faster than from the oracle was suppressed, not deleted."
-            if faster
-            else "."
+    return [*said, _relearned(demo)]
+
+
+def _relearned(demo: Demo) -> str:
+    """Only a start that is down at the oracle's level can come back faster than the oracle."""
+    count = len(_forgotten(demo.before, demo))
+    start, later = (
+        {name: round(values[k] * count) for name, values in demo.relearning.items()}
+        for k in (0, COMPARED_STEP)
+    )
+    level = binomial_interval(start["oracle"], count).high * count
+    after = binomial_interval(later["oracle"], count).high
+    down = [name for name in start if name != "oracle" and start[name] <= level]
+    above = [name for name in start if name != "oracle" and start[name] > level]
+    faster = [n for n in down if binomial_interval(later[n], count).low > after]
+    words = [
+        f"After {COMPARED_STEP} relearning steps on one drawing a concept the oracle names "
+        f"{later['oracle']} of {count}"
+        + "".join(f", {name} {later[name]} (from {start[name]})" for name in down)
+        + "."
+    ]
+    if faster:
+        words.append(
+            f"{' and '.join(faster)} come back faster than the oracle, with intervals apart: part "
+            "of what is gone there is suppressed, not deleted."
         )
-    )
-    return said
+    if above:
+        words.append(
+            "Before any relearning, "
+            + ", ".join(f"{name} still names {start[name]}" for name in above)
+            + "."
+        )
+    return " ".join(words)
 
 
 def _find(results: Sequence[Result], name: str) -> Result:
     return next(r for r in results if r.found.name == name)
 
 
-def _mean(results: Sequence[Result], name: str) -> float:
-    return float(_find(results, name).matrix.final.mean())
+def _mean(demo: Demo, results: Sequence[Result], name: str) -> float:
+    return _named(_find(results, name).steps[-1], demo)
 
 
 def _relearning(demo: Demo) -> RelearningSection:
@@ -281,8 +313,9 @@ def _revocation(demo: Demo) -> RevocationSection:
         "request": revoked.request,
         "statement": (
             f"{revoked.request!r} is withdrawn after all five. The stored (delta, strength) pairs "
-            "of the other four are folded again; the result is compared with a deployment that "
-            "never had the request."
+            "of the other four are folded again (sum+strength, as it comes), and the result is "
+            "compared with a deployment that never had the request. Accuracy on it: "
+            f"{revoked.forgotten:.2f} before, {revoked.accuracy:.2f} after."
         ),
         "equal": revoked.equal,
         "largest_difference": revoked.difference,
@@ -356,7 +389,7 @@ def printed(figures: ReportFigures) -> Mapping[str, tuple[list[str], list[list[o
             ]
             for row in table["rows"]
         ]
-        shown[f"{table['title']}: accuracy on the 40 forgotten and on the rest"] = columns, rows
+        shown[f"{table['title']}: accuracy on the 40 to forget and on the rest"] = columns, rows
     section = figures["re_emergence"]
     for matrix, returned in zip(figures["persistence"]["matrices"], section["rows"], strict=True):
         requests = matrix["requests"]

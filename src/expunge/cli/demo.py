@@ -9,6 +9,7 @@ from expunge.audit.report import write_report
 from expunge.benchmarks import demo_report
 from expunge.benchmarks.demo import retrained, run_demo
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.errors import IntegrityError
 from expunge.run import Run
 
 
@@ -24,21 +25,27 @@ def demo(
     writable_folder(out, "The folder of --out,")
     run = Run(seed, console=console)
     oracle = retrained(Run(console=console)) if retrain_oracle else None
-    figures = demo_report.report(run_demo(run, oracle))
+    done = run_demo(run, oracle)
+    figures = demo_report.report(done)
     console.print(figures["summary"])
     for title, (columns, rows) in demo_report.printed(figures).items():
         console.print(table(title, columns, rows))
     console.print(f"Peak memory of the process: {run.meter.peak_bytes / 2**20:,.0f} MiB")
     for statement in figures["statements"]:
         console.print(f"- {statement}")
-    revoked = figures["revocation"]
+    revoked = done.revoked
     console.print(
-        f"Revoking {revoked['request']!r}: equal to the fold of the others: "
-        f"{'yes, bit for bit' if revoked['equal'] else 'NO'}; its accuracy is "
-        f"{revoked['forgotten_after']:.2f} again."
+        f"Revoking {revoked.request!r} (sum+strength, as it comes): accuracy on it "
+        f"{revoked.forgotten:.2f} -> {revoked.accuracy:.2f}; equal to the fold of the others: "
+        f"{'yes, bit for bit' if revoked.equal else 'NO'}."
     )
     for limit in figures["limits"]:
         console.print(f"Limit: {limit}")
     written = write_report(figures, out)
     console.print(f"Report: {written[0]}")
     write_json(json, figures)
+    if not revoked.equal:
+        raise IntegrityError(
+            f"Revoking {revoked.request!r} did not give the fold of the others; the largest "
+            f"difference is {revoked.difference:g}. Please report this."
+        )
