@@ -24,8 +24,9 @@ from expunge.families.abilities import (
     UnitLosses,
     able,
 )
-from expunge.families.classifier import Classifier, log_odds, other_labels
+from expunge.families.classifier import Classifier
 from expunge.families.dual_encoder import DualEncoder, TwoTowers
+from expunge.families.from_logits import log_odds, other_labels
 
 ABILITIES = (HasLoss, HasOutputs, HasLogits, HasMargins, HasNeutral)
 

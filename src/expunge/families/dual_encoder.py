@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expunge.changes.weights import buffers_of
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Anatomy, UnitLosses
-from expunge.families.classifier import log_odds, other_labels, top_level_blocks
+from expunge.families.abilities import Anatomy
+from expunge.families.classifier import top_level_blocks
+from expunge.families.from_logits import FromLogits
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class TwoTowers(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class DualEncoder:
+class DualEncoder(FromLogits):
     """Family ``dual_encoder``.
 
     Args:
@@ -58,10 +58,6 @@ class DualEncoder:
     prompts: Mapping[str, Tensor] = field(default_factory=dict)
     classes: int = 0
     name: str = "dual_encoder"
-
-    def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Nothing is random."""
-        return batch
 
     def image_features(self, model: nn.Module, batch: Batch) -> Tensor:
         """Unit vectors (B, D) of the pictures of a batch."""
@@ -92,25 +88,6 @@ class DualEncoder:
         scale = model.logit_scale
         assert isinstance(scale, Tensor)
         return scale.exp() * self.image_features(model, batch) @ self.text_features(model).T
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The logits."""
-        return self.logits(model, batch)
-
-    def losses(self, model: nn.Module, batch: Batch) -> UnitLosses:
-        """Cross-entropy over all prompts, one unit a sample."""
-        logits = self.logits(model, batch)
-        return UnitLosses.per_sample(
-            F.cross_entropy(logits.float(), batch["label"], reduction="none")
-        )
-
-    def margins(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Log-odds of the right prompt (B,)."""
-        return log_odds(self.logits(model, batch).float(), batch["label"])
-
-    def neutral(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """A wrong prompt, uniform among the others."""
-        return {**batch, "label": other_labels(batch["label"], self.classes, generator)}
 
     def anatomy(self, model: nn.Module) -> Anatomy:
         """Blocks are the children of the module; the projections are the head."""

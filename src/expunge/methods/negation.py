@@ -16,13 +16,13 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
-from expunge.methods.protocol import Artifact, Outcome
-from expunge.problem import Access, Problem
+from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.problem import Problem
 from expunge.run import Run
 
 
 @dataclass(frozen=True)
-class Negation:
+class Negation(OverDescent):
     """Fine-tune on the forget set, negate the displacement, trim it.
 
     Args:
@@ -53,25 +53,6 @@ class Negation:
             length=Epochs(self.epochs),
             batch_size=self.batch_size,
         )
-
-    @property
-    def needs(self) -> tuple[type, ...]:
-        """A loss."""
-        return self.descent().needs
-
-    @property
-    def prepares_with(self) -> Access:
-        """Nothing."""
-        return Access()
-
-    @property
-    def unlearns_with(self) -> Access:
-        """The forget set alone."""
-        return self.descent().access
-
-    def prepare(self, problem: Problem, run: Run) -> Artifact:
-        """Nothing to prepare."""
-        return Artifact()
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """The trimmed, negated task vector."""

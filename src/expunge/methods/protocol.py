@@ -73,19 +73,23 @@ class Method(Protocol):
         ...
 
 
-class ByDescent(ABC):
-    """A method that is one :class:`~expunge.descent.loop.Descent` and nothing else.
+class OverDescent(ABC):
+    """A method that runs one :class:`~expunge.descent.loop.Descent` and prepares nothing.
 
-    A leaf gives :meth:`descent`; access and abilities follow from its terms.
+    A leaf gives :meth:`descent` and what it makes of its end; access and abilities follow from the
+    terms.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
-    sequential: bool  # a field of each leaf
 
     @abstractmethod
     def descent(self) -> Descent:
         """The expression over players and terms."""
+
+    @abstractmethod
+    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+        """The change that answers the request."""
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -105,6 +109,12 @@ class ByDescent(ABC):
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""
         return Artifact()
+
+
+class ByDescent(OverDescent):
+    """A method whose change is where its descent ends."""
+
+    sequential: bool  # a field of each leaf
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """Run the descent from the problem's model; a Delta, or a Replacement if sequential."""

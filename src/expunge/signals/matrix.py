@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from expunge.errors import ExpungeError
+from expunge.families.from_logits import log_odds
 
 QUERIES = ("correct", "top-5", "rank", "margin", "loss")
 """The queries that :meth:`Signals.from_predictions` computes, in their order."""
@@ -111,8 +112,7 @@ class Signals:
         true = logits.gather(1, own)
         earlier = torch.arange(logits.shape[1]) < own
         rank = ((logits > true) | ((logits == true) & earlier)).sum(1)
-        others = logits.scatter(1, own, -torch.inf)
-        margin = true.squeeze(1) - others.logsumexp(1)
+        margin = log_odds(logits, labels)
         columns = (rank == 0, rank < 5, rank, margin, -logsigmoid(margin))
         names = tuple(str(i) for i in range(len(labels))) if samples is None else tuple(samples)
         return cls(
