@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from expunge.aggregation import Cata, Mean, Sum
+from expunge.audit.course import matrix_of
 from expunge.audit.strength import Search, largest, smallest
 from expunge.benchmarks.continual_emoji import (
     TOLERANCE,
-    Setting,
     Vectors,
     configuration,
     matched,
     measured,
     own_strengths,
-    persistence,
     sequential,
     vectors,
 )
+from expunge.benchmarks.setting import Setting
 from expunge.benchmarks.shipped import digits_dual_encoder
 from expunge.changes.delta import Delta
 from expunge.deployment import Deployment
@@ -104,7 +104,7 @@ def test_a_sequential_method_is_seen_as_changes_against_the_base(setting: Settin
     found = sequential(setting, method, Sum(), "sequential")
     steps = measured(setting, found)
     before, oracle = (setting.scored(m, setting.test) for m in (setting.base, setting.oracle))
-    matrix = persistence(setting, steps, before, oracle)
+    matrix = matrix_of(before, steps, oracle)
     assert matrix.diagonal.max() < 0.3 < matrix.before.min()
     assert all(isinstance(change, Delta) for change in found.changes)
 

@@ -5,7 +5,7 @@ from expunge.aggregation.cata_max import CataMax
 from expunge.aggregation.cata_sum import CataSum
 from expunge.aggregation.columns import Columns
 from expunge.aggregation.first_writer import FirstWriter
-from expunge.aggregation.fold import fold, fold_without, folded, shapes_of
+from expunge.aggregation.fold import fold, fold_each, fold_without, folded, shapes_of
 from expunge.aggregation.max_min import MaxMin, Vectors
 from expunge.aggregation.mean import Mean
 from expunge.aggregation.protocol import Aggregation, Properties
@@ -26,6 +26,7 @@ __all__ = [
     "Unanimous",
     "Vectors",
     "fold",
+    "fold_each",
     "fold_without",
     "folded",
     "shapes_of",

@@ -4,7 +4,7 @@
 order. It is exact by construction, at reading speed; subtracting from the sums is not.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 
@@ -61,6 +61,22 @@ def fold(
 ) -> Delta:
     """The combined change of all pairs; arguments and errors are those of :func:`folded`."""
     return rule.combine(folded(rule, pairs, shapes=shapes, base=base))
+
+
+def fold_each(rule: Aggregation[State], pairs: Sequence[Pair]) -> list[Delta]:
+    """The combined change after the first pair, after the second, and so on to the last.
+
+    Raises:
+        the errors of :class:`~expunge.aggregation.protocol.Aggregation`.
+    """
+    if not pairs:
+        return []
+    state = folded(rule, (), shapes=shapes_of(d for d, _ in pairs), base=pairs[0][0].base)
+    combined = []
+    for delta, strength in pairs:
+        state = rule.add(state, delta, strength)
+        combined.append(rule.combine(state))
+    return combined
 
 
 def fold_without(

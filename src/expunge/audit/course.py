@@ -41,12 +41,7 @@ class Course:
 
     def matrix(self, oracle: Measured | None = None) -> PersistenceMatrix:
         """The full persistence matrix of accuracies; ``oracle`` is the reference of every step."""
-        return PersistenceMatrix(
-            tuple(step.request.name for step in self.steps),
-            self.before.requests.double().numpy(),
-            torch.stack([s.measured.requests for s in self.steps]).double().numpy(),
-            None if oracle is None else oracle.requests.double().numpy(),
-        )
+        return matrix_of(self.before, [step.measured for step in self.steps], oracle)
 
     @property
     def final(self) -> Measured:
@@ -56,6 +51,18 @@ class Course:
     def retained(self) -> Tensor:
         """Retained accuracy (T + 1,), before any request and after each."""
         return torch.tensor([self.before.retained, *(s.measured.retained for s in self.steps)])
+
+
+def matrix_of(
+    before: Measured, steps: Sequence[Measured], oracle: Measured | None = None
+) -> PersistenceMatrix:
+    """The full persistence matrix of what was measured on one panel before and after each step."""
+    return PersistenceMatrix(
+        before.panel.names,
+        before.requests.double().numpy(),
+        torch.stack([step.requests for step in steps]).double().numpy(),
+        None if oracle is None else oracle.requests.double().numpy(),
+    )
 
 
 def follow(

@@ -10,24 +10,23 @@ output against ten frozen unit vectors that stand for prompts, logits 20 times t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from expunge import registry
-from expunge.aggregation.protocol import Aggregation
-from expunge.audit.measure import Measured, Panel, measure
-from expunge.audit.persistence import PersistenceMatrix
-from expunge.benchmarks.shipped import Work, digits_dual_encoder
+from expunge.aggregation import Aggregation, Sum, fold_each
+from expunge.audit.course import matrix_of
+from expunge.audit.measure import Measured
+from expunge.audit.oracle import retrained
+from expunge.benchmarks.setting import Setting
+from expunge.benchmarks.shipped import digits_dual_encoder
 from expunge.changes.delta import Delta
 from expunge.deployment import Deployment
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import Method
-from expunge.methods.retrain import Retrain
 from expunge.recipe import Role
 from expunge.requests import Request, Rows
 from expunge.run import Run
@@ -40,21 +39,6 @@ STRENGTHS = tuple(0.05 * 1.12**k for k in range(56))
 
 BUDGET = 0.05
 """Retained accuracy that may be lost on validation, at any step."""
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """One seed: the model, its panels, and the requests in their order."""
-
-    base: nn.Module
-    work: Work
-    run: Run
-    requests: tuple[Request, ...]
-    validation: Panel
-    test: Panel
-
-    def scored(self, model: nn.Module, panel: Panel) -> Measured:
-        return measure(self.work.recipe.family, model, panel, self.run)
 
 
 def run(seeds: int = 6, requests: int = 5, console: Console | None = None) -> dict[str, Any]:
@@ -125,18 +109,14 @@ def _one_seed(seed: int, count: int) -> dict[str, dict[str, Any]]:
     base = work.recipe.make(work.data, run).model
     order = torch.randperm(10, generator=run.generator("order"))[:count].tolist()
     asked = tuple(Request(f"digit {c}", Rows("label", (str(c),)), labels=(c,)) for c in order)
-    setting = _Setting(
-        base,
-        work,
-        run,
-        asked,
-        Panel.of(work.validation, work.validation_table, asked),
-        Panel.of(work.test, work.test_table, asked),
+    deployment = Deployment(
+        base, work.recipe.family, work.data[Role.TRAIN], work.table, Sum(), recipe=work.recipe
     )
+    setting = Setting.of(base, retrained(deployment, asked, run), work, asked, run)
     found: dict[str, dict[str, Any]] = {}
-    untouched = setting.scored(base, setting.test)
+    untouched, oracle = (setting.scored(m, setting.test) for m in (base, setting.oracle))
     found["original"] = _figures(setting, [untouched] * count, None)
-    found["oracle"] = _figures(setting, [_oracle(setting)] * count, None)
+    found["oracle"] = _figures(setting, [oracle] * count, None)
     deltas = _vectors(setting)
     for name in registry.names("aggregations"):
         found[name] = _rule(setting, registry.load("aggregations", name)(), deltas)
@@ -144,38 +124,15 @@ def _one_seed(seed: int, count: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _vectors(setting: _Setting) -> list[Delta]:
-    deployment = _deployment(setting)
+def _vectors(setting: Setting) -> list[Delta]:
+    deployment = setting.deployment(Sum())
     outcomes = (deployment.unlearn(request, METHOD, setting.run) for request in setting.requests)
     return [change for o in outcomes for change in o.changes if isinstance(change, Delta)]
 
 
-def _deployment(setting: _Setting) -> Deployment:
-    rule = registry.load("aggregations", "cata")()
-    return Deployment(
-        setting.base,
-        setting.work.recipe.family,
-        setting.work.data[Role.TRAIN],
-        setting.work.table,
-        rule,
-        recipe=setting.work.recipe,
-    )
-
-
-def _oracle(setting: _Setting) -> Measured:
-    deployment = _deployment(setting)
-    values = tuple(str(request.labels[0]) for request in setting.requests)
-    deployment.forget(Request("all", Rows("label", values)), Retrain(), setting.run)
-    return setting.scored(deployment.model, setting.test)
-
-
-def _rule(setting: _Setting, rule: Aggregation[Any], deltas: Sequence[Delta]) -> dict[str, Any]:
+def _rule(setting: Setting, rule: Aggregation[Any], deltas: Sequence[Delta]) -> dict[str, Any]:
     """Every rule is homogeneous in a common strength, so each step is folded once."""
-    state = rule.empty(deltas[0].shapes(), deltas[0].base)
-    folded = []
-    for delta in deltas:
-        state = rule.add(state, delta)
-        folded.append(rule.combine(state))
+    folded = fold_each(rule, [(delta, 1.0) for delta in deltas])
     floor = setting.scored(setting.base, setting.validation).retained - BUDGET
     best, forgets = 0.0, float("inf")
     for strength in STRENGTHS:
@@ -190,8 +147,8 @@ def _rule(setting: _Setting, rule: Aggregation[Any], deltas: Sequence[Delta]) ->
     return _figures(setting, steps, best)
 
 
-def _sequential(setting: _Setting, method: Method) -> dict[str, Any]:
-    deployment = _deployment(setting)
+def _sequential(setting: Setting, method: Method) -> dict[str, Any]:
+    deployment = setting.deployment(Sum())
     steps = []
     for request in setting.requests:
         deployment.forget(request, method, setting.run)
@@ -199,15 +156,9 @@ def _sequential(setting: _Setting, method: Method) -> dict[str, Any]:
     return _figures(setting, steps, None)
 
 
-def _figures(
-    setting: _Setting, steps: Sequence[Measured], strength: float | None
-) -> dict[str, Any]:
+def _figures(setting: Setting, steps: Sequence[Measured], strength: float | None) -> dict[str, Any]:
     before = setting.scored(setting.base, setting.test)
-    matrix = PersistenceMatrix(
-        tuple(r.name for r in setting.requests),
-        before.requests.double().numpy(),
-        torch.stack([s.requests for s in steps]).double().numpy(),
-    )
+    matrix = matrix_of(before, steps)
     return {
         "forgotten": float(matrix.final.mean()),
         "worst": float(matrix.final.max()),

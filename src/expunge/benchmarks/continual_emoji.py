@@ -16,68 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from expunge.aggregation.fold import fold_each
 from expunge.aggregation.protocol import Aggregation
-from expunge.audit.measure import Measured, Panel, measure
-from expunge.audit.persistence import PersistenceMatrix
+from expunge.audit.measure import Measured, Panel
 from expunge.audit.strength import Search, largest, smallest
-from expunge.benchmarks.shipped import Work
+from expunge.benchmarks.setting import Setting
 from expunge.changes.delta import Delta
-from expunge.deployment import Deployment
 from expunge.methods.protocol import Method
-from expunge.recipe import Role
-from expunge.requests import Request
-from expunge.run import Run
 
 Kind = Literal["original", "oracle", "rule", "best"]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The base, its oracle, the requests, and the panels of both vendors."""
-
-    base: nn.Module
-    oracle: nn.Module
-    work: Work
-    requests: tuple[Request, ...]
-    validation: Panel
-    test: Panel
-    run: Run
-
-    @classmethod
-    def of(
-        cls,
-        base: nn.Module,
-        oracle: nn.Module,
-        work: Work,
-        requests: Sequence[Request],
-        run: Run,
-    ) -> "Setting":
-        """The setting with its panels."""
-        return cls(
-            base,
-            oracle,
-            work,
-            tuple(requests),
-            Panel.of(work.validation, work.validation_table, requests),
-            Panel.of(work.test, work.test_table, requests),
-            run,
-        )
-
-    def scored(self, model: nn.Module, panel: Panel) -> Measured:
-        """What a model scores on a panel."""
-        return measure(self.work.recipe.family, model, panel, self.run)
-
-    def deployment(self, rule: Aggregation[Any]) -> Deployment:
-        """The base in use, before any request."""
-        work = self.work
-        return Deployment(
-            self.base,
-            work.recipe.family,
-            work.data[Role.TRAIN],
-            work.table,
-            rule,
-            recipe=work.recipe,
-        )
 
 
 @dataclass(frozen=True)
@@ -184,14 +131,10 @@ def configuration(
 ) -> Configuration:
     """The fold of the vectors after each step."""
     before = setting.run.meter.seconds
-    folded = []
     with setting.run.meter.measured():
-        state = rule.empty(made.deltas[0].shapes(), made.deltas[0].base)
-        for delta, strength in zip(made.deltas, strengths, strict=True):
-            state = rule.add(state, delta, strength)
-            folded.append(rule.combine(state))
+        changes = fold_each(rule, list(zip(made.deltas, strengths, strict=True)))
     seconds = sum(made.seconds) + setting.run.meter.seconds - before
-    return Configuration(name, kind, tuple(folded), tuple(strengths), chosen, seconds)
+    return Configuration(name, kind, tuple(changes), tuple(strengths), chosen, seconds)
 
 
 def matched(setting: Setting, found: Configuration, floor: float, search: Search) -> Configuration:
@@ -210,15 +153,3 @@ def measured(setting: Setting, found: Configuration) -> list[Measured]:
     """The test panel after each step."""
     steps = range(len(found.changes))
     return [setting.scored(found.model(setting.base, t), setting.test) for t in steps]
-
-
-def persistence(
-    setting: Setting, steps: Sequence[Measured], before: Measured, oracle: Measured
-) -> PersistenceMatrix:
-    """The full matrix of test accuracies, with the final oracle as the reference of every step."""
-    return PersistenceMatrix(
-        tuple(request.name for request in setting.requests),
-        before.requests.double().numpy(),
-        torch.stack([s.requests for s in steps]).double().numpy(),
-        oracle.requests.double().numpy(),
-    )

@@ -12,22 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from expunge.aggregation import Aggregation, Cata, Sum
+from expunge.audit import oracle as oracles
+from expunge.audit.course import matrix_of
 from expunge.audit.measure import Measured
 from expunge.audit.persistence import PersistenceMatrix
 from expunge.audit.strength import Search
 from expunge.benchmarks import shipped
 from expunge.benchmarks.continual_emoji import (
     Configuration,
-    Setting,
     Vectors,
     configuration,
     matched,
     measured,
     own_strengths,
-    persistence,
     sequential,
     vectors,
 )
+from expunge.benchmarks.setting import Setting
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.data import emoji_grid
@@ -41,7 +42,6 @@ from expunge.descent.retain_terms import Loss
 from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import Outcome
-from expunge.methods.retrain import Retrain
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import NO_REQUEST, Request, Rows
@@ -130,7 +130,6 @@ def requests() -> tuple[Request, ...]:
 def retrained(run: Run) -> nn.Module:
     """The oracle, computed: the recipe of the base, seed and all, without the five groups."""
     work = shipped.emoji_dual_encoder()
-    subjects = tuple(subject for name in GROUPS for subject in emoji_grid.members(name))
     deployment = Deployment(
         shipped.emoji_base(),
         work.recipe.family,
@@ -139,8 +138,7 @@ def retrained(run: Run) -> nn.Module:
         Sum(),
         recipe=work.recipe,
     )
-    deployment.forget(Request("all five", Rows("subject", subjects)), Retrain(), run)
-    return deployment.model
+    return oracles.retrained(deployment, requests(), run)
 
 
 def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
@@ -159,7 +157,7 @@ def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
 
         def result(each: Configuration) -> Result:
             steps = measured(setting, each)
-            return Result(each, tuple(steps), persistence(setting, steps, before, reference))
+            return Result(each, tuple(steps), matrix_of(before, steps, reference))
 
         fixed = tuple(result(each) for each in found)
         bar.advance()

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from expunge.audit.measure import Measured, measure
+from expunge.audit.oracle import retrained
 from expunge.cli.forget import GOAL, forget_rows_table, panels
-from expunge.cli.oracle import retrained
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.run_file import read, with_stored_weights
 from expunge.cli.stored import MODEL
@@ -37,8 +37,9 @@ def evaluate(
     given = weights or [p for p in [loaded.out / MODEL] if p.exists()]
     models = {"original": base}
     models |= {str(path): with_stored_weights(base, path) for path in given}
-    if oracle and (model := retrained(loaded, loaded.run(console=console))) is not None:
-        models[ORACLE] = model
+    if oracle:
+        run = loaded.run(console=console)
+        models[ORACLE] = retrained(loaded.deployment, loaded.requests, run)
     held_out, own = panels(loaded)
     found = {name: measure(family, model, held_out, loaded.run()) for name, model in models.items()}
     trained = {name: measure(family, model, own, loaded.run()) for name, model in models.items()}

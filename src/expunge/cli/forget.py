@@ -8,8 +8,8 @@ import typer
 
 from expunge.audit.course import Course, follow
 from expunge.audit.measure import Measured, Panel, measure
+from expunge.audit.oracle import retrained
 from expunge.changes.weights import digest_of
-from expunge.cli.oracle import retrained
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.run_file import Loaded, read
 from expunge.cli.stored import check_folder, deletion_state, folds_deltas, store
@@ -32,18 +32,15 @@ def forget(
     loaded = read(run_file)
     check_folder(loaded.out)
     held_out, own = panels(loaded)
-    model = retrained(loaded, loaded.run())
-    family = loaded.deployment.family
-    oracle = (
-        None
-        if model is None
-        else tuple(measure(family, model, panel, loaded.run()) for panel in (held_out, own))
-    )
+    deployment, oracle = loaded.deployment, None
+    if deployment.recipe is not None:
+        model = retrained(deployment, loaded.requests, loaded.run())
+        oracle = tuple(
+            measure(deployment.family, model, panel, loaded.run()) for panel in (held_out, own)
+        )
     strengths = [loaded.file.strength] * len(loaded.requests)
     run = loaded.run(console=console)
-    course = follow(
-        loaded.deployment, loaded.requests, loaded.method, held_out, run, strengths, own
-    )
+    course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
     store(loaded)
     show(loaded, course, oracle)
     write_json(json, figures(loaded, course, oracle))
