@@ -1,0 +1,1 @@
+"""Sets of the catalogue: one file a source, each with its ENTRIES."""
