@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,9 @@ from expunge.errors import ExpungeError, IntegrityError
 
 PATIENCE = 1800
 """Seconds after which a client that does not answer is given up."""
+
+ABANDONED = 24 * 3600
+"""Seconds after which an unfinished folder belongs to no living process."""
 
 NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
 
@@ -172,6 +176,11 @@ def archives() -> Path:
     return cache.folder() / "data" / "packages"
 
 
+def place(origin: Origin) -> Path:
+    """Where the archive of an origin is kept."""
+    return archives() / origin.file
+
+
 def archive(origin: Origin) -> Path:
     """The checked archive of an origin, fetched where the cache has none or a damaged one.
 
@@ -179,7 +188,7 @@ def archive(origin: Origin) -> Path:
         ExpungeError: it cannot be fetched.
         IntegrityError: what was fetched has another hash than the pinned one.
     """
-    path = archives() / origin.file
+    path = place(origin)
     with locked(path):
         if path.exists() and origin.sha256 in (None, sha256(path)):
             return path
@@ -204,6 +213,18 @@ def archive(origin: Origin) -> Path:
     return path
 
 
+def verify(origins: Iterable[Origin]) -> Iterator[str]:
+    """What is wrong with the kept archives, one sentence each; a damaged one is removed."""
+    for origin in origins:
+        path = place(origin)
+        if path.exists() and origin.sha256 not in (None, found := sha256(path)):
+            path.unlink()
+            yield (
+                f"The archive {origin.file} had SHA-256 {found[:16]}... and not the pinned "
+                f"{str(origin.sha256)[:16]}..., and was removed; fetch again to replace it."
+            )
+
+
 def sha256(path: Path) -> str:
     """SHA-256 (hexadecimal) of a file."""
     with open(path, "rb") as handle:
@@ -226,8 +247,17 @@ def scratch() -> Iterator[Path]:
     parent = cache.folder() / "data" / "unfinished"
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
+        _clear(parent)
         with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
             yield Path(name)
+
+
+def _clear(parent: Path) -> None:
+    """Remove what processes that were killed left behind, once nobody can be at work on it."""
+    for left in parent.iterdir():
+        with suppress(FileNotFoundError):  # another process clears, too
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

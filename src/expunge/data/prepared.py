@@ -71,6 +71,11 @@ class Entry(Protocol):
         ...
 
     @property
+    def note(self) -> str:
+        """What a user should know before using it."""
+        ...
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Python modules that making it needs, all in the extra ``data``."""
         ...
