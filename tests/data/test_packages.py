@@ -220,6 +220,16 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_kept(
     assert archive(package(published)).exists()
 
 
+def test_a_client_that_finds_the_disk_full_is_understood(
+    cache: Path, client: Client, published: Path
+) -> None:
+    client("echo 'tar: Cannot write: No space left on device' >&2; exit 1")
+    with pytest.raises(ExpungeError, match="is full"):
+        archive(replace(package(published), size=2**62))
+    with pytest.raises(ExpungeError, match="npm could not fetch"):  # another disk is full
+        archive(replace(package(published), size=0))
+
+
 def test_a_cache_that_may_not_be_written_is_said(
     tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

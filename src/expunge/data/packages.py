@@ -5,6 +5,7 @@ settings, compared with a pinned SHA-256, and kept in the cache. An archive that
 hand, under the same name and with the same hash, is used like a fetched one.
 """
 
+import errno
 import hashlib
 import lzma
 import os
@@ -33,7 +34,7 @@ PATIENCE = 1800
 ABANDONED = 24 * 3600
 """Seconds after which an unfinished folder belongs to no living process."""
 
-NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Registry(StrEnum):
@@ -313,6 +314,7 @@ def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     Raises:
         ExpungeError: the client is missing, does not answer, or failed.
         IntegrityError: the client itself found another hash.
+        OSError: the client found the disk full.
     """
     by_hand = f"or put the archive {origin.file} into {archives()} by hand"
     client = "pip" if command[0] == sys.executable else command[0]
@@ -340,6 +342,8 @@ def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     if done.returncode == 0:
         return done.stdout
     said = done.stderr + done.stdout
+    if "no space left" in said.lower() and shutil.disk_usage(folder).free < origin.size:
+        raise OSError(errno.ENOSPC, "No space left on device")
     if "DO NOT MATCH THE HASHES" in said:
         raise IntegrityError(
             f"What pip was sent for {origin.describe()} has another hash than the pinned "
