@@ -4,6 +4,7 @@ Golatkar, Achille, Soatto (2020). Eternal Sunshine of the Spotless Net (as a bas
 are those of the baseline in Lin et al. (2026), CATA: Adam at 1e-6, two epochs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.methods.protocol import ByDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.recipe import Role
 
 
@@ -30,6 +32,10 @@ class FineTune(ByDescent):
 
     name: ClassVar[str] = "fine-tune"
     paper: ClassVar[str] = "Golatkar et al. 2020, Eternal Sunshine of the Spotless Net"
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-6, 1e-2),
+        "epochs": WholeNumber(1, 10),
+    }
 
     epochs: int = 2
     learning_rate: float = 1e-6

@@ -5,6 +5,7 @@ Papernot (2022). Unrolling SGD. The defaults are those of the baseline in Lin et
 Adam at 1e-6, two epochs, gradient clipped to norm 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.transforms import ClipNorm
 from expunge.methods.protocol import ByDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class GradientAscent(ByDescent):
 
     name: ClassVar[str] = "gradient-ascent"
     paper: ClassVar[str] = "Graves et al. 2021, Amnesiac Machine Learning"
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-6, 1e-2),
+        "epochs": WholeNumber(1, 10),
+    }
 
     epochs: int = 2
     learning_rate: float = 1e-6

@@ -9,6 +9,7 @@ open-unlearning (learning rate 1e-5, weight decay 0.01, 10 epochs); the clipping
 own choice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
 from expunge.methods.protocol import ByDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class GradientDifference(ByDescent):
 
     name: ClassVar[str] = "gradient-difference"
     paper: ClassVar[str] = "Liu et al. 2022, Continual Learning and Private Unlearning"
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-6, 1e-2),
+        "epochs": WholeNumber(1, 20),
+        "forget_weight": LogUniform(0.01, 1.0),
+    }
 
     epochs: int = 10
     learning_rate: float = 1e-5

@@ -6,6 +6,7 @@ Continual Machine Unlearning via Conflict-Averse Task Arithmetic (Section on tas
 on the forget set from the base, negate, keep the largest entries).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.search import LogUniform, Range, Uniform, WholeNumber
 from expunge.problem import Problem
 from expunge.run import Run
 
@@ -36,6 +38,11 @@ class Negation(OverDescent):
     name: ClassVar[str] = "negation"
     paper: ClassVar[str] = "Ilharco et al. 2023, Editing Models with Task Arithmetic"
     sequential: ClassVar[bool] = False
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-6, 1e-2),
+        "epochs": WholeNumber(1, 10),
+        "kept": Uniform(0.05, 1.0),
+    }
 
     epochs: int = 4
     learning_rate: float = 1e-5

@@ -4,11 +4,13 @@ The reference that every approximate method is held against (Cao and Yang 2015, 
 Systems Forget with Machine Unlearning). Exact for the part that the recipe trains.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.changes.kinds import Replacement
 from expunge.methods.protocol import Artifact, Outcome
+from expunge.methods.search import Range
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -30,6 +32,7 @@ class Retrain:
     needs: ClassVar[tuple[type, ...]] = ()
     prepares_with: ClassVar[Access] = Access()
     unlearns_with: ClassVar[Access] = Access.to(Role.RETAIN, recipe=True)
+    search: ClassVar[Mapping[str, Range]] = {}  # the recipe is not the method's to vary
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""
