@@ -1,0 +1,1 @@
+"""Copies, near-duplicates and mentions: what else in the tables is the thing to be forgotten."""
