@@ -4,7 +4,7 @@ Retraining, oracles, shadow models and random teachers all need it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -72,15 +72,7 @@ class Recipe:
 
     def make(self, data: Mapping[Role, Samples], run: Run) -> Trained:
         """Build and train; the seed of the recipe, not of the run, is used."""
-        own = Run(
-            self.seed,
-            run.device,
-            run.precision,
-            run.console,
-            run.checkpoints,
-            run.checkpoint_every,
-            run.meter,
-        )
+        own = replace(run, seed=self.seed)
         return self.learner.fit(self.builder(self.seed), self.family, data, own)
 
     def with_seed(self, seed: int) -> Self:

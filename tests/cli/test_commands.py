@@ -108,7 +108,7 @@ def test_what_was_written_adds_up(example: Callable[..., Path], tmp_path: Path) 
         ({"device": "hpu"}, "one of cpu, cuda, mps"),
         ({"device": "no such"}, "one of cpu, cuda, mps"),
         ({"device": "cpu:x"}, "'cpu:x'"),
-        ({"model__family_arguments": {"input_field": "pixels"}}, "reads the field 'pixels'"),
+        ({"model__family_arguments": {"inputs": ["pixels"]}}, "reads the field 'pixels'"),
         ({"model__family_arguments": {"classes": 12}}, "declares 12 classes"),
         ({"model__family_arguments": {"classes": "ten"}}, "'ten'"),
         ({"model__arguments": {"sed": 1}}, "failed with the arguments {'sed': 1}"),
@@ -184,9 +184,10 @@ def test_a_table_and_a_module_of_the_users_own(
     rows = {"source": "mine.parquet", "columns": columns}
     run_file = example(
         model__builder="my_model_file:build",
-        model__family_arguments={"input_field": "pixels"},
+        model__family_arguments={"inputs": ["pixels"]},
         data__train={**rows, "split": "train"},
         data__test={**rows, "split": "test"},
+        data__validation=None,
         requests=[{"name": "eights", "column": "who", "values": ["digit 8"]}],
     )
     mine, shipped = tmp_path / "mine.json", tmp_path / "shipped.json"

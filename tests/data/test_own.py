@@ -1,6 +1,8 @@
 """Tables of the user's own: ids that stay, and values that are refused in a sentence."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from expunge.data.own import Columns, load_rows
+from expunge.data.encoding import Tokens
+from expunge.data.mapping import Columns
+from expunge.data.own import load_rows, read_rows
+from expunge.data.scaling import Scaling
 from expunge.errors import ExpungeError
 
 NUMBERS = Columns(input=("x", "y"))
@@ -114,3 +119,152 @@ def test_a_shipped_set_has_its_own_columns() -> None:
     assert len(load_rows("digits", "test", Columns())[1])
     with pytest.raises(ExpungeError, match="`columns` were given for the shipped set 'digits'"):
         load_rows("digits", "test", Columns(label="kind"))
+
+
+def painted(path: Path, value: int, size: tuple[int, int] = (4, 4)) -> Path:
+    """A picture of one colour, (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path)
+    return path
+
+
+def class_folders(root: Path) -> Path:
+    for split, value in (("train", 10), ("test", 90)):
+        for kind in ("cat", "dog"):
+            painted(root / split / kind / "1.png", value + len(kind) + ord(kind[0]))
+    return root
+
+
+CLASSES = Columns(classes=("dog", "cat"))
+
+
+def test_class_folders_give_labels_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    rows = read_rows(".", "train", CLASSES, tmp_path)
+    assert rows.table["file_name"][:] == ["train/cat/1.png", "train/dog/1.png"]
+    assert rows.samples.columns["label"].tolist() == [1, 0]
+    assert rows.samples.columns["image"].shape == (2, 3, 4, 4)
+    assert len(read_rows(".", None, CLASSES, tmp_path).samples) == 4
+    with pytest.raises(ExpungeError, match="it has test, train"):
+        read_rows(".", "validation", CLASSES, tmp_path)
+    with pytest.raises(ExpungeError, match="has the label 'cat', which is no integer"):
+        read_rows(".", "train", Columns(), tmp_path)
+
+
+def test_the_id_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    class_folders(tmp_path / "a")
+    (tmp_path / "a/train").rename(tmp_path / "moved")
+    moved = read_rows("moved", None, CLASSES, tmp_path).samples.ids
+    class_folders(tmp_path / "b")
+    assert list(read_rows("b", "train", CLASSES, tmp_path).samples.ids) == list(moved)
+    painted(tmp_path / "moved/dog/2.png", 10 + 3 + ord("d"))
+    assert read_rows("moved", None, CLASSES, tmp_path).samples.ids[2] == f"{moved[1]}#2"
+
+
+def test_metadata_stand_beside_the_pictures(tmp_path: Path) -> None:
+    for i in range(3):
+        painted(tmp_path / f"{i}.png", 40 * i)
+    table = "file_name,who,label\n2.png,ann,1\n0.png,bob,0\n1.png,ann,0\n"
+    (tmp_path / "metadata.csv").write_text(table)
+    rows = read_rows(".", None, Columns(subject="who"), tmp_path)
+    assert list(rows.samples.subjects) == ["bob", "ann", "ann"]
+    assert rows.samples.columns["label"].tolist() == [0, 0, 1]
+    for wrong, said in (
+        (table + "9.png,eve,1\n", "name '9.png', which is no picture"),
+        (table.replace("1.png,ann,0\n", ""), "leave out the picture '1.png'"),
+        (table.replace("file_name", "file"), "has no column 'file_name'"),
+        (table.replace("0.png", "../0.png"), "which is no picture"),
+    ):
+        (tmp_path / "metadata.csv").write_text(wrong)
+        with pytest.raises(ExpungeError, match=said):
+            read_rows(".", None, Columns(), tmp_path)
+
+
+def test_pictures_at_different_depths_are_refused(tmp_path: Path) -> None:
+    painted(class_folders(tmp_path) / "cat/1.png", 0)
+    with pytest.raises(ExpungeError, match="lie 1, 2 folders deep"):
+        read_rows(".", None, CLASSES, tmp_path)
+
+
+def test_pictures_of_different_sizes_are_resized_where_a_size_is_given(tmp_path: Path) -> None:
+    painted(tmp_path / "cat/1.png", 255, (4, 6))
+    painted(tmp_path / "dog/1.png", 255, (5, 3))
+    with pytest.raises(ExpungeError, match="`size` does so for pictures"):
+        read_rows(".", None, CLASSES, tmp_path)
+    for size, shape in ((2, (2, 2)), ((3, 5), (3, 5))):
+        asked = CLASSES.model_copy(update={"size": size, "channels": 1})
+        image = read_rows(".", None, asked, tmp_path).samples.columns["image"]
+        assert image.shape == (2, 1, *shape)
+        assert torch.equal(image, torch.ones_like(image))
+
+
+def test_targets_are_numbers_of_one_or_several_columns(tmp_path: Path) -> None:
+    stored(tmp_path, x=[1.0, 2.0], y=[3.0, 4.0], price=[5, 6], label=["a", "b"])
+    one = Columns(input=("x", "y"), target="price")
+    rows = read_rows("table.parquet", None, one, tmp_path)
+    assert rows.samples.columns["target"].tolist() == [5.0, 6.0]
+    assert "label" not in rows.samples.columns
+    assert list(rows.table["label"]) == ["a", "b"]  # a column of the user's like any other
+    two = Columns(input="x", target=("price", "y"))
+    target = read_rows("table.parquet", None, two, tmp_path).samples.columns["target"]
+    assert target.tolist() == [[5.0, 3.0], [6.0, 4.0]]
+    with pytest.raises(ExpungeError, match="'label' holds 'a', and numbers are expected"):
+        read_rows("table.parquet", None, Columns(input="x", target="label"), tmp_path)
+    with pytest.raises(ValueError, match="give `target`, or `label`"):
+        Columns(target="price", label="label")
+
+
+class Letters:
+    """Reads text as the places of its letters in the alphabet."""
+
+    reads_pictures = False
+
+    def texts(self, rows: Sequence[str], max_length: int | None) -> Tokens:
+        limit = max_length or 99
+        longest = min(max(map(len, rows)), limit)
+        ids = [[ord(c) - 96 for c in row[:limit]] for row in rows]
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+        fields = {"input_ids": padded, "attention_mask": (padded > 0).long()}
+        return Tokens(fields, limit, sum(len(row) > limit for row in rows))
+
+    def pictures(self, rows: Sequence[Any]) -> torch.Tensor:
+        raise AssertionError("it has no way to read pictures")
+
+
+def test_text_is_read_by_the_encoder_and_cuts_are_said(tmp_path: Path) -> None:
+    stored(tmp_path, text=["abc", "b"], label=["no", "yes"])
+    asked = Columns(input="text", max_length=2)
+    rows = read_rows("table.parquet", None, asked, tmp_path, Letters(), ("yes", "no"))
+    assert rows.inputs == ("input_ids", "attention_mask")
+    assert rows.samples.columns["input_ids"].tolist() == [[1, 2], [2, 0]]
+    assert rows.samples.columns["label"].tolist() == [1, 0]  # in the order of the model's classes
+    assert rows.classes == ("yes", "no")
+    assert rows.notes == ("1 of 2 rows are longer than 2 tokens and were cut there.",)
+    with pytest.raises(ExpungeError, match=r"`model\.checkpoint` with a tokenizer"):
+        read_rows("table.parquet", None, asked, tmp_path, None, ("yes", "no"))
+    stored(tmp_path, text=["abc", None], label=[0, 1], name=["a", "b"])
+    named = asked.model_copy(update={"id": "name"})
+    with pytest.raises(ExpungeError, match="'b' holds None in the column 'text'"):
+        read_rows("table.parquet", None, named, tmp_path, Letters())
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "is empty"), ("x,label\n", "has no row")])
+def test_tables_without_rows_are_refused(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(ExpungeError, match=said):
+        read_rows("t.csv", None, Columns(input=("x",)), tmp_path)
+
+
+def test_scaling_is_that_of_the_rows_it_was_made_of() -> None:
+    train = torch.tensor([[1.0, 7.0], [3.0, 7.0]])
+    scaling = Scaling.of(train)
+    assert scaling.applied(train).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert scaling.applied(torch.tensor([[5.0, 8.0]])).tolist() == [[3.0, 1.0]]
+    assert Scaling.of(torch.tensor([0.0, 4.0])).applied(torch.tensor([2.0])).tolist() == [0.0]
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "train/cat/2.png").write_bytes(b"no picture")
+    with pytest.raises(ExpungeError, match=r"a picture that cannot be read .*cat/2\.png"):
+        read_rows(".", "train", CLASSES, tmp_path)

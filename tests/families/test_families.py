@@ -165,7 +165,7 @@ def test_a_module_that_answers_with_an_object_is_read_by_its_logits() -> None:
     test = digits()[1]
     renamed = {"pixel_values": test["image"], "label": test["label"]}
     assert torch.equal(
-        Classifier("pixel_values").losses(Wrapped(), renamed).values,
+        Classifier(("pixel_values",)).losses(Wrapped(), renamed).values,
         Classifier().losses(trained(), test).values,
     )
 

@@ -33,7 +33,7 @@ def test_modes_are_put_back_after_an_error_too() -> None:
     model = mixed()
     before = [module.training for module in model.modules()]
     with pytest.raises(KeyError):
-        logits_of(Classifier("absent"), model, ROWS, Run())
+        logits_of(Classifier(("absent",)), model, ROWS, Run())
     assert [module.training for module in model.modules()] == before
 
 

@@ -40,7 +40,7 @@ class Course:
     forget_rows_before: Measured | None = None
 
     def matrix(self, oracle: Measured | None = None) -> PersistenceMatrix:
-        """The full persistence matrix of accuracies; ``oracle`` is the reference of every step."""
+        """The full persistence matrix of performance; ``oracle`` is the reference of every step."""
         return matrix_of(self.before, [step.measured for step in self.steps], oracle)
 
     @property
@@ -49,19 +49,24 @@ class Course:
         return self.steps[-1].measured
 
     def retained(self) -> Tensor:
-        """Retained accuracy (T + 1,), before any request and after each."""
+        """Retained score (T + 1,), before any request and after each."""
         return torch.tensor([self.before.retained, *(s.measured.retained for s in self.steps)])
 
 
 def matrix_of(
     before: Measured, steps: Sequence[Measured], oracle: Measured | None = None
 ) -> PersistenceMatrix:
-    """The full persistence matrix of what was measured on one panel before and after each step."""
+    """The full persistence matrix of what was measured on one panel before and after each step.
+
+    The matrix holds performance, so the scores of a metric whose lower values are better enter
+    with their sign turned.
+    """
+    sign = -1.0 if before.metric.direction == "lower" else 1.0
     return PersistenceMatrix(
         before.panel.names,
-        before.requests.double().numpy(),
-        torch.stack([step.requests for step in steps]).double().numpy(),
-        None if oracle is None else oracle.requests.double().numpy(),
+        sign * before.requests.double().numpy(),
+        sign * torch.stack([step.requests for step in steps]).double().numpy(),
+        None if oracle is None else sign * oracle.requests.double().numpy(),
     )
 
 

@@ -1,4 +1,8 @@
-"""Measuring: the accuracy of a model on every request's rows and on what nobody asked to remove."""
+"""Measuring: the score of a model on every request's rows and on what nobody asked to remove.
+
+A family is scored with one metric: accuracy where it has logits, the mean absolute error where it
+answers with numbers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +16,9 @@ from expunge.families.abilities import Family
 from expunge.requests import Named, Request, Rows, Target
 from expunge.run import Run
 from expunge.signals.accuracy import Interval, bootstrap_interval
-from expunge.signals.ask import ask
+from expunge.signals.ask import ask, metric_of
 from expunge.signals.matrix import Signals
+from expunge.signals.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Panel:
     def of_forget_rows(cls, train: Samples, table: Named, requests: Sequence[Request]) -> "Panel":
         """The panel of the training rows that these requests name, and of no others.
 
-        For requests for samples the oracle's accuracy here is near that on held-out rows, not
-        zero: it is the level to reach.
+        For requests for samples the oracle's score here is near that on held-out rows: it is the
+        level to reach, not an accuracy of zero.
 
         Raises:
             ExpungeError: a request names no training row, or two share rows.
@@ -97,9 +102,10 @@ def _owners(count: int, groups: Sequence[Tensor], requests: Sequence[Request], k
 class Measured:
     """What one model scored on a panel.
 
-    ``requests`` (T,) are accuracies on each request's rows, ``confidence`` (T,) the mean
-    probability of the right answer there; ``retained`` is the accuracy on everything else. What
-    has no row is NaN.
+    ``metric`` says what the numbers are and which way is better. ``requests`` (T,) are the scores
+    on each request's rows, ``retained`` is the score on everything else. ``confidence`` (T,) is the
+    mean probability of the right answer on each request's rows, for models with classes. What has
+    no row or no classes is NaN.
     """
 
     requests: Tensor
@@ -107,22 +113,27 @@ class Measured:
     retained: float
     signals: Signals
     panel: Panel
+    metric: Metric
 
     def retained_interval(self) -> Interval:
-        """95 % bootstrap interval of the retained accuracy, over subjects."""
+        """95 % bootstrap interval of the retained score, over subjects."""
         kept = self.signals.of_samples([self.signals.samples[i] for i in self.panel.retained])
-        return bootstrap_interval(kept.query("correct")[0], kept.subjects)
+        return bootstrap_interval(kept.query(self.metric.query)[0], kept.subjects)
 
 
 def measure(family: Family, model: nn.Module, panel: Panel, run: Run) -> Measured:
     """Ask the model for every row of the panel, once."""
-    signals = ask(family, model, panel.samples, run)
-    correct = signals.query("correct")[0]
-    sure = torch.sigmoid(signals.query("margin")[0])
+    signals, metric = ask(family, model, panel.samples, run), metric_of(family)
+    scores = signals.query(metric.query)[0]
+    if "margin" in signals.queries:
+        sure = torch.sigmoid(signals.query("margin")[0])
+    else:
+        sure = torch.full_like(scores, float("nan"))
     return Measured(
-        torch.stack([correct[rows].mean() for rows in panel.groups]),
+        torch.stack([scores[rows].mean() for rows in panel.groups]),
         torch.stack([sure[rows].mean() for rows in panel.groups]),
-        float(correct[panel.retained].double().mean()),
+        float(scores[panel.retained].double().mean()),
         signals,
         panel,
+        metric,
     )

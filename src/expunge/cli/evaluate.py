@@ -8,12 +8,13 @@ import typer
 
 from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
-from expunge.cli.forget import GOAL, forget_rows_table, panels
-from expunge.cli.output import JsonPath, console, numbers, table, write_json
+from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
+from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
 from expunge.cli.run_file import read, with_stored_weights
 from expunge.cli.stored import MODEL
 from expunge.errors import ExpungeError
 from expunge.signals.accuracy import Interval
+from expunge.signals.ask import metric_of
 
 ORACLE = "oracle (retrained)"
 
@@ -35,6 +36,7 @@ def evaluate(
     if oracle and loaded.deployment.recipe is None:
         raise ExpungeError("--oracle was given and the run file has no `recipe` to retrain from.")
     given = weights or [p for p in [loaded.out / MODEL] if p.exists()]
+    say_notes(loaded)
     models = {"original": base}
     models |= {str(path): with_stored_weights(base, path) for path in given}
     if oracle:
@@ -45,10 +47,10 @@ def evaluate(
     trained = {name: measure(family, model, own, loaded.run()) for name, model in models.items()}
     intervals = {name: _interval(scores) for name, scores in found.items()}
     short = {name: _short(name, models) for name in models}
-    names = held_out.names
+    names, metric = held_out.names, metric_of(family)
     console.print(
         table(
-            "Held-out accuracy",
+            f"Held-out {metric.name}",
             ["model", *names, "retained", "95 %"],
             [
                 [short[name], *scores.requests.tolist(), scores.retained, _shown(intervals[name])]
@@ -56,8 +58,9 @@ def evaluate(
             ],
         )
     )
-    console.print(forget_rows_table(names, [(short[n], scores) for n, scores in trained.items()]))
-    console.print(GOAL)
+    own_scores = [(short[name], scores) for name, scores in trained.items()]
+    console.print(forget_rows_table(metric, names, own_scores))
+    console.print(GOALS[metric.direction])
     if not oracle:
         console.print(
             "No oracle: ask with --oracle."
@@ -68,6 +71,7 @@ def evaluate(
         json,
         {
             name: {
+                "metric": metric.name,
                 "requests": _by_name(names, scores.requests.tolist()),
                 "confidence": _by_name(names, scores.confidence.tolist()),
                 "forget rows": _by_name(names, trained[name].requests.tolist()),
@@ -90,7 +94,7 @@ def _interval(scores: Measured) -> Interval | None:
 
 
 def _shown(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval.low:.2f}-{interval.high:.2f}"
+    return "-" if interval is None else f"{cell(interval.low)}-{cell(interval.high)}"
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -13,8 +13,13 @@ from expunge.changes.weights import digest_of
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.run_file import Loaded, read
 from expunge.cli.stored import check_folder, deletion_state, folds_deltas, store
+from expunge.signals.metric import Metric
 
-GOAL = "Accuracy zero on forgotten samples is not the goal; the oracle's level is."
+GOALS = {
+    "higher": "Accuracy zero on forgotten samples is not the goal; the oracle's level is.",
+    "lower": "A large error on forgotten samples is not the goal; the oracle's level is.",
+}
+"""What is said below the tables, by the direction of the metric."""
 
 STATES = {
     "retrained": "Deletion state: retrained without the forgotten rows. The original weights still "
@@ -31,6 +36,7 @@ def forget(
     """Answer every request of a run file, one after another, and store what changed."""
     loaded = read(run_file)
     check_folder(loaded.out)
+    say_notes(loaded)
     held_out, own = panels(loaded)
     deployment, oracle = loaded.deployment, None
     if deployment.recipe is not None:
@@ -44,6 +50,12 @@ def forget(
     store(loaded)
     show(loaded, course, oracle)
     write_json(json, figures(loaded, course, oracle))
+
+
+def say_notes(loaded: Loaded) -> None:
+    """Print what was left out of the tables."""
+    for note in loaded.notes:
+        console.print(note, soft_wrap=True)
 
 
 def panels(loaded: Loaded) -> tuple[Panel, Panel]:
@@ -72,23 +84,26 @@ def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> N
     if oracle is not None:
         rows.append(["oracle (retrained)", *oracle[0].requests.tolist(), oracle[0].retained, None])
     columns = ["model", *names, "retained", "seconds"]
-    console.print(table(f"Held-out accuracy, {how}", columns, rows))
+    metric = course.before.metric
+    console.print(table(f"Held-out {metric.name}, {how}", columns, rows))
     own = [course.forget_rows_before, *(step.forget_rows for step in course.steps)]
     own_scores = list(zip(["original", *steps], own, strict=True))
     if oracle is not None:
         own_scores.append(("oracle (retrained)", oracle[1]))
-    console.print(forget_rows_table(names, own_scores))
-    console.print(GOAL)
+    console.print(forget_rows_table(metric, names, own_scores))
+    console.print(GOALS[metric.direction])
     if oracle is None:
         console.print("There is no oracle: the run file gives no recipe to retrain from.")
     console.print(STATES[deletion_state(history)])
     console.print(f"Written to {loaded.out}", soft_wrap=True)
 
 
-def forget_rows_table(names: Sequence[str], scores: Sequence[tuple[str, Measured | None]]) -> Any:
-    """The table of accuracies on the training rows that the requests name."""
+def forget_rows_table(
+    metric: Metric, names: Sequence[str], scores: Sequence[tuple[str, Measured | None]]
+) -> Any:
+    """The table of scores on the training rows that the requests name."""
     return table(
-        "Accuracy on the forget rows (training)",
+        f"{metric.name[0].upper()}{metric.name[1:]} on the forget rows (training)",
         ["model", *names],
         [[name, *found.requests.tolist()] for name, found in scores if found is not None],
     )
@@ -99,6 +114,7 @@ def figures(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -
     history = loaded.deployment.history
     return {
         "requests": [request.name for request in loaded.requests],
+        "metric": described(course.before.metric),
         "before": _scored(course.before, course.forget_rows_before),
         "after": [
             {
@@ -113,6 +129,11 @@ def figures(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -
         "model": digest_of(loaded.deployment.model),
         "seed": loaded.file.seed,
     }
+
+
+def described(metric: Metric) -> dict[str, str]:
+    """What the figures are, as JSON values."""
+    return {"name": metric.name, "better": metric.direction, "measures": metric.measures}
 
 
 def _scored(held_out: Measured, own: Measured | None) -> dict[str, object]:

@@ -19,6 +19,8 @@ from expunge.storage import write_bytes, write_tensors
 
 HISTORY = "history.json"
 MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint"
+"""The folder of the model in the layout of its checkpoint."""
 
 
 def check_folder(out: Path) -> None:
@@ -38,6 +40,8 @@ def check_folder(out: Path) -> None:
 def store(loaded: Loaded) -> None:
     """Write one file for each change, the model, and last ``history.json``, which lists them.
 
+    A model that was read from a checkpoint is also written as one.
+
     Raises:
         ExpungeError: a change is of a kind that has no file; nothing was written.
     """
@@ -47,6 +51,8 @@ def store(loaded: Loaded) -> None:
         change.save(loaded.out / name)
     model = loaded.deployment.model
     write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
+    if loaded.checkpoint is not None:
+        loaded.checkpoint.save(model, loaded.out / CHECKPOINT)
     content = json.dumps(history_of(loaded, files), indent=2, sort_keys=True) + "\n"
     write_bytes(loaded.out / HISTORY, content.encode())
 

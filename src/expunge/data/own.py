@@ -1,25 +1,30 @@
-"""Tables of the user's own: Parquet, CSV, JSON lines, a ``datasets`` folder, or a shipped set.
+"""Tables of the user's own: Parquet, CSV, JSON lines, a ``datasets`` folder, a folder of pictures.
 
-Columns are mapped to the names that the package uses. Where no id column is named, the SHA-256 of a
-row's content is its id: of its values and the encoded bytes of its pictures, without the column
-``split``, so that the same row has the same id in every load and split. Rows that are equal get
-``#2``, ``#3`` ... behind it, in table order; since they are equal, either may be either.
+Sets that ship with the package or were fetched are read by name. Columns are mapped to the names
+that the package uses. Where no id column is named, the SHA-256 of a row's content is its id: of its
+values and the encoded bytes of its pictures, without the column ``split``, so that the same row has
+the same id in every load and split; of a folder of pictures, of a picture's bytes alone. Rows that
+are equal get ``#2``, ``#3`` ... behind it, in table order; since they are equal, either may be
+either.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from expunge.data import digits, emoji_grid, mnist
+from expunge.data import catalogue, digits, emoji_grid, image_folder, mnist
+from expunge.data.encoding import Encoder
+from expunge.data.inputs import inputs_of, targets_of
+from expunge.data.mapping import Columns
+from expunge.data.prepared import DataSet
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 
@@ -27,62 +32,100 @@ SHIPPED = {"digits": digits, "mnist-5k": mnist, "emoji": emoji_grid}
 READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
 
 
-class Columns(BaseModel):
-    """Which of the user's columns plays which part.
+@dataclass(frozen=True)
+class OwnRows:
+    """A table with the columns ``id`` and ``subject``, and ``label`` or the columns of the target.
 
-    Args:
-        id: stable id of a row; without one, a hash of the row's content.
-        subject: whose or what the row is; the id by default.
-        label: the class, an integer, or text that ``classes`` lists.
-        classes: the texts of the classes in the model's order, where labels are text.
-        input: columns of numbers, or one column of arrays or pictures.
-        input_field: the name under which the model's family reads the input.
-        input_type: ``float`` gives float32; ``integer`` int64, for token ids and table places.
+    ``classes`` are the texts of the labels in their order, where the table holds texts; ``inputs``
+    the fields of ``samples`` that hold the input. ``notes`` say what was left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str | None = None
-    subject: str | None = None
-    label: str = "label"
+    table: datasets.Dataset
+    samples: TensorSamples
+    inputs: tuple[str, ...]
     classes: tuple[str, ...] = ()
-    input: str | tuple[str, ...] = "image"
-    input_field: str = "image"
-    input_type: Literal["float", "integer"] = "float"
+    notes: tuple[str, ...] = ()
 
 
 def load_rows(
     source: str, split: str | None, columns: Columns, folder: Path = Path()
 ) -> tuple[datasets.Dataset, TensorSamples]:
-    """A table with the columns ``id``, ``subject`` and ``label``, and its rows as tensors.
+    """The table and the samples of :func:`read_rows`, without an encoder."""
+    rows = read_rows(source, split, columns, folder)
+    return rows.table, rows.samples
+
+
+def read_rows(
+    source: str,
+    split: str | None,
+    columns: Columns,
+    folder: Path = Path(),
+    encoder: Encoder | None = None,
+    classes: Sequence[str] = (),
+) -> OwnRows:
+    """A table and its rows as tensors: the input, and ``label`` or ``target``.
 
     Args:
-        source: ``digits``, ``mnist-5k``, ``emoji``, or a path relative to ``folder``.
+        source: ``digits``, ``mnist-5k``, ``emoji``, a path relative to ``folder``, or a fetched set
+            of ``expunge data``.
         split: keep the rows whose column ``split`` holds this; of a folder that was saved from a
             ``DatasetDict``, the table of this name.
         columns: the user's names; a shipped set has its own.
         folder: where relative paths start.
+        encoder: reads text, and pictures if it can; needed for text.
+        classes: texts of the classes where ``columns`` lists none and the labels are text.
 
     Raises:
         ExpungeError: the source cannot be read, a column or split is not there, a value is not
             what its column is to hold, or columns were named for a shipped set.
     """
     if source in SHIPPED:
-        if columns != Columns():
-            raise ExpungeError(
-                f"`columns` were given for the shipped set {source!r}, which has its own; leave "
-                "them out, or give the path of a table of your own."
-            )
-        module = SHIPPED[source]
-        table = module.load(split)
-        tensors: Mapping[str, Tensor] = module.tensors(table)
-    else:
-        table = _mapped(_opened(folder / source, split), columns)
-        tensors = {
-            columns.input_field: _inputs(table, columns),
-            "label": torch.tensor(list(table["label"])),
-        }
-    return table, samples(table, tensors)
+        return _shipped(source, split, columns)
+    opened, columns = open_table(source, folder, split, columns)
+    if len(opened) == 0:
+        raise ExpungeError(f"The table {source} has no row; at least one is expected.")
+    texts = columns.classes or tuple(classes)
+    if columns.target is not None or not isinstance(opened[0].get(columns.label), str):
+        texts = columns.classes
+    table = _mapped(opened, columns, texts)
+    inputs = inputs_of(table, columns, encoder)
+    answer = (
+        {"label": torch.tensor(list(table["label"]))}
+        if columns.target is None
+        else {"target": targets_of(table, columns.target)}
+    )
+    tensors = {**inputs.fields, **answer}
+    return OwnRows(table, samples(table, tensors), tuple(inputs.fields), texts, inputs.notes)
+
+
+def opened_tables(source: str, folder: Path = Path()) -> dict[str | None, datasets.Dataset]:
+    """A table as it is, its columns not mapped; of a saved ``DatasetDict``, each split by its name.
+
+    Raises:
+        ExpungeError: the source cannot be read.
+    """
+    path = folder / source
+    if source in SHIPPED:
+        return {None: SHIPPED[source].load(None)}
+    if path.exists() and image_folder.is_image_folder(path):
+        return {None: image_folder.read(path)}
+    if not path.exists() and source in catalogue.entries():
+        return {None: _fetched(source)}
+    table = _whole(path)
+    return dict(table) if isinstance(table, datasets.DatasetDict) else {None: table}
+
+
+def _shipped(source: str, split: str | None, columns: Columns) -> OwnRows:
+    if columns != Columns():
+        raise ExpungeError(
+            f"`columns` were given for the shipped set {source!r}, which has its own; leave "
+            "them out, or give the path of a table of your own."
+        )
+    module = SHIPPED[source]
+    table = module.load(split)
+    tensors: Mapping[str, Tensor] = module.tensors(table)
+    inputs = tuple(name for name in tensors if name != "label")
+    return OwnRows(table, samples(table, tensors), inputs)
 
 
 def samples(table: datasets.Dataset, tensors: Mapping[str, Tensor]) -> TensorSamples:
@@ -101,38 +144,77 @@ def samples(table: datasets.Dataset, tensors: Mapping[str, Tensor]) -> TensorSam
     return TensorSamples(ids, [str(v) for v in table["subject"]], dict(tensors))
 
 
-def _opened(path: Path, split: str | None) -> datasets.Dataset:
+def open_table(
+    source: str, folder: Path, split: str | None, columns: Columns
+) -> tuple[datasets.Dataset, Columns]:
+    """The rows of a split, and the columns with the id and subject that the source itself has."""
+    path = folder / source
+    if path.exists() and image_folder.is_image_folder(path):
+        table = image_folder.read(path)
+        if columns.id is None:
+            table = _with_column(table, "id", content_ids(table.select_columns(["image"])))
+            columns = columns.model_copy(update={"id": "id"})
+        return _of_split(table, split, str(path)), columns
+    if not path.exists() and source in catalogue.entries():
+        table = _fetched(source)
+        own = {name: getattr(columns, name) or name for name in ("id", "subject")}
+        return _of_split(table, split, source), columns.model_copy(update=own)
+    return _read(path, split), columns
+
+
+def _fetched(name: str) -> datasets.Dataset:
+    if not isinstance(catalogue.entry(name), DataSet):
+        raise ExpungeError(
+            f"{name!r} are weights, and a table is expected; `expunge data list` lists the sets."
+        )
+    return catalogue.at_hand(name).load()
+
+
+def _read(path: Path, split: str | None) -> datasets.Dataset:
+    table = _whole(path)
+    if not isinstance(table, datasets.DatasetDict):
+        return _of_split(table, split, str(path))
+    if split not in table:
+        raise ExpungeError(
+            f"The folder {path} holds the splits {', '.join(table)}, and "
+            f"{'none' if split is None else repr(split)} was asked for; name one of them."
+        )
+    return table[split]
+
+
+def _whole(path: Path) -> datasets.Dataset | datasets.DatasetDict:
     if not path.exists():
         raise ExpungeError(
-            f"There is no table {path}; give a path, or one of {', '.join(sorted(SHIPPED))}."
+            f"There is no table {path}; give a path, one of {', '.join(sorted(SHIPPED))}, or a set "
+            "of `expunge data list`."
         )
     if not path.is_dir() and path.suffix not in READERS:
         raise ExpungeError(
-            f"{path} ends in {path.suffix!r}; {', '.join(READERS)} or a folder saved by "
-            "`datasets` is expected."
+            f"{path} ends in {path.suffix!r}; {', '.join(READERS)}, a folder saved by `datasets` "
+            "or a folder of pictures is expected."
         )
+    if path.is_file() and path.stat().st_size == 0:
+        raise ExpungeError(f"{path} is empty; a table with at least one row is expected.")
     try:
         if path.is_dir():
-            table = datasets.load_from_disk(str(path))
-        else:
-            reader = getattr(datasets.Dataset, f"from_{READERS[path.suffix]}")
-            table = reader(str(path), keep_in_memory=True)
+            return datasets.load_from_disk(str(path))
+        reader = getattr(datasets.Dataset, f"from_{READERS[path.suffix]}")
+        return reader(str(path), keep_in_memory=True)
     except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        raise ExpungeError(f"{path} cannot be read as a table: {error}") from None
-    if isinstance(table, datasets.DatasetDict):
-        if split not in table:
-            raise ExpungeError(
-                f"The folder {path} holds the splits {', '.join(table)}, and "
-                f"{'none' if split is None else repr(split)} was asked for; name one of them."
-            )
-        return table[split]
+        reason = str(error.__cause__ or error)
+        if "corresponds to no data" in reason:  # a header and nothing below it
+            reason = "it has no row; at least one is expected"
+        raise ExpungeError(f"{path} cannot be read as a table: {reason}") from None
+
+
+def _of_split(table: datasets.Dataset, split: str | None, source: str) -> datasets.Dataset:
     if split is None:
         return table
     _needed(table, "split")
     kept = [i for i, value in enumerate(table["split"]) if str(value) == split]
     if not kept:
         known = ", ".join(sorted({str(value) for value in table["split"]}))
-        raise ExpungeError(f"No row of {path} has the split {split!r}; it has {known}.")
+        raise ExpungeError(f"No row of {source} has the split {split!r}; it has {known}.")
     return table.select(kept)
 
 
@@ -144,20 +226,28 @@ def _needed(table: datasets.Dataset, column: str) -> None:
         )
 
 
-def _mapped(table: datasets.Dataset, columns: Columns) -> datasets.Dataset:
+def _mapped(
+    table: datasets.Dataset, columns: Columns, classes: tuple[str, ...]
+) -> datasets.Dataset:
     inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
-    for column in (*inputs, columns.label, columns.id, columns.subject):
+    targets = (columns.target,) if isinstance(columns.target, str) else columns.target
+    answers = (columns.label,) if targets is None else targets
+    for column in (*inputs, *answers, columns.id, columns.subject):
         if column is not None:
             _needed(table, column)
     ids = content_ids(table) if columns.id is None else table[columns.id]
     subjects = ids if columns.subject is None else table[columns.subject]
-    labels = [_class_of(value, columns.classes) for value in table[columns.label]]
-    texts = {"id": [str(v) for v in ids], "subject": [str(v) for v in subjects]}
-    for name, values in {**texts, "label": labels}.items():
-        if name in table.column_names:
-            table = table.remove_columns(name)
-        table = table.add_column(name, values)
-    return table
+    mapped = {"id": [str(v) for v in ids], "subject": [str(v) for v in subjects]}
+    labels = None if targets else [_class_of(v, classes) for v in table[columns.label]]
+    for name, values in mapped.items():
+        table = _with_column(table, name, values)
+    return table if labels is None else _with_column(table, "label", labels)
+
+
+def _with_column(table: datasets.Dataset, name: str, values: Sequence[object]) -> datasets.Dataset:
+    if name in table.column_names:
+        table = table.remove_columns(name)
+    return table.add_column(name, list(values))
 
 
 def _class_of(value: object, classes: tuple[str, ...]) -> int:
@@ -171,7 +261,7 @@ def _class_of(value: object, classes: tuple[str, ...]) -> int:
     if not isinstance(value, int):
         raise ExpungeError(
             f"A row has the label {value!r}, which is no integer; list the texts of the classes "
-            "under `classes`, in the model's order."
+            "under `classes`, in the model's order, or give `target` for numbers to predict."
         )
     return value
 
@@ -211,75 +301,3 @@ def _canonical(value: Any) -> object:
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     return value
-
-
-def _inputs(table: datasets.Dataset, columns: Columns) -> Tensor:
-    if len(table) == 0:
-        raise ExpungeError("The table has no rows; give one that holds at least one.")
-    if isinstance(columns.input, tuple):
-        found = [
-            _finite(table, name, _numbers(list(table[name]), name, columns))
-            for name in columns.input
-        ]
-        return torch.from_numpy(np.stack(found, axis=1))
-    values = list(table[columns.input])
-    if hasattr(values[0], "convert"):  # decoded pictures
-        arrays = _pictures(values, columns)
-    else:
-        arrays = [_numbers(v, columns.input, columns) for v in values]
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
-        raise ExpungeError(
-            f"The column {columns.input!r} holds arrays of shapes {sorted(shapes)[:3]}; one shape "
-            "is expected. Bring them to one size first."
-        )
-    return torch.from_numpy(_finite(table, columns.input, np.stack(arrays)))
-
-
-def _pictures(values: Sequence[Any], columns: Columns) -> list[npt.NDArray[Any]]:
-    if columns.input_type == "integer" or not all(hasattr(v, "convert") for v in values):
-        said = "and integers were asked for" if all(values) else "and none in some rows"
-        raise ExpungeError(
-            f"The column {columns.input!r} holds pictures, {said}; give a picture in every row, "
-            "with `input_type: float`."
-        )
-    return [np.asarray(v.convert("RGB"), np.float32).transpose(2, 0, 1) / 255 for v in values]
-
-
-def _numbers(values: object, name: str, columns: Columns) -> npt.NDArray[Any]:
-    """Numbers as float32 or int64, whichever the columns ask for; a missing one is NaN."""
-    try:
-        found = np.asarray(values)
-        if found.dtype.kind == "O":  # a missing value becomes NaN
-            found = found.astype(np.float64)
-    except (TypeError, ValueError):
-        raise ExpungeError(
-            f"The column {name!r} holds lists of different lengths, or values that are no "
-            "numbers; one number or one shape is expected in every row."
-        ) from None
-    if found.dtype.kind not in "iubf":
-        raise ExpungeError(
-            f"The column {name!r} holds {found.reshape(-1)[0].item()!r}, and numbers are expected; "
-            "turn it into numbers, or leave it out of `input`."
-        )
-    if columns.input_type == "integer":
-        if found.dtype.kind == "f":
-            raise ExpungeError(
-                f"The column {name!r} holds a value that is missing or no integer, and "
-                "`input_type: integer` was asked for; mend the value, or ask for `float`."
-            )
-        return found.astype(np.int64)
-    with np.errstate(over="ignore"):
-        return found.astype(np.float32)
-
-
-def _finite(table: datasets.Dataset, name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values (n, ...) of a column, known to be finite."""
-    bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(1))
-    if len(bad):
-        raise ExpungeError(
-            f"The row {table['id'][int(bad[0])]!r} has NaN or an infinite value in the column "
-            f"{name!r}, where a missing value counts as NaN; finite numbers are expected. Mend "
-            "or drop such rows."
-        )
-    return rows

@@ -109,6 +109,15 @@ class HasLogits(Protocol):
 
 
 @runtime_checkable
+class HasErrors(Protocol):
+    """How far answers of numbers are from their targets."""
+
+    def errors(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Answers minus targets (B, D), in the unit in which the user gave the targets."""
+        ...
+
+
+@runtime_checkable
 class HasMargins(Protocol):
     """The membership signal: log-odds of the right answer."""
 

@@ -1,7 +1,7 @@
 """Classifiers: any module from inputs (B, ...) to logits (B, C), with one label a row.
 
-The module is called with the batch's ``image`` (or another input field); a ``transformers`` output
-object with ``logits`` is understood.
+The module is called with the batch's ``image``, or with other fields of it; a ``transformers``
+output object with ``logits`` is understood.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from expunge.changes.weights import buffers_of, parameters_of
 from expunge.data.samples import Batch
 from expunge.families.abilities import Anatomy
+from expunge.families.calling import answered
 from expunge.families.from_logits import FromLogits
 
 
@@ -27,17 +28,17 @@ class Classifier(FromLogits):
     """Family ``classifier``.
 
     Args:
-        input_field: the field the module is called with.
+        inputs: the fields the module is called with: one by position, several by keyword.
         classes: number of classes; needed only for neutral labels.
     """
 
-    input_field: str = "image"
+    inputs: tuple[str, ...] = ("image",)
     classes: int = 0
     name: str = "classifier"
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        answer = model(batch[self.input_field])
+        answer = answered(model, batch, self.inputs)
         logits: Tensor = getattr(answer, "logits", answer)
         return logits
 

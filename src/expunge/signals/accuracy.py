@@ -15,6 +15,9 @@ from expunge.errors import ExpungeError
 from expunge.signals.matrix import Signals
 from expunge.signals.metric import Metric
 
+ACCURACY = Metric(
+    "accuracy", "higher", "share of samples answered with their own class", 1, query="correct"
+)
 RETAINED_ACCURACY = Metric(
     "retained accuracy", "higher", "share of retained samples answered with their own class", 1
 )

@@ -1,20 +1,24 @@
-"""Asking a model: its logits on samples, turned into signals.
+"""Asking a model: its logits or errors on samples, turned into signals.
 
 The model stays as it is: the mode of every submodule is put back, also after an error, and where
 the run's device is another one, a copy of the model is asked there.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import Samples, batches
-from expunge.families.abilities import Family, HasLogits, able
+from expunge.data.samples import Batch, Samples, batches
+from expunge.errors import ExpungeError
+from expunge.families.abilities import Family, HasErrors, HasLogits, able
 from expunge.run import Run
+from expunge.signals.accuracy import ACCURACY
+from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
 from expunge.signals.matrix import Signals
+from expunge.signals.metric import Metric
 
 
 def logits_of(
@@ -22,13 +26,51 @@ def logits_of(
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, C) and labels (n,) of all samples, in evaluation mode, without gradients."""
     scorer = able(family, HasLogits)
-    logits, labels = [], []
+    found = list(_answers(scorer.logits, model, samples, run, batch_size, "label"))
+    return torch.cat([logits for logits, _ in found]), torch.cat([labels for _, labels in found])
+
+
+def errors_of(
+    family: Family, model: nn.Module, samples: Samples, run: Run, batch_size: int = 256
+) -> Tensor:
+    """Answers minus targets (n, D) in the target's unit, in evaluation mode, without gradients."""
+    scorer = able(family, HasErrors)
+    found = _answers(scorer.errors, model, samples, run, batch_size, "target")
+    return torch.cat([errors for errors, _ in found])
+
+
+def _answers(
+    asked_for: Callable[[nn.Module, Batch], Tensor],
+    model: nn.Module,
+    samples: Samples,
+    run: Run,
+    batch_size: int,
+    right: str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batch by batch: what ``asked_for`` finds (B, ...), float32, and the field ``right`` (B, ...).
+
+    Both are on the CPU.
+    """
     with evaluating(on_device(model, run)) as asked, torch.inference_mode(), run.autocast():
         for raw in batches(samples, batch_size):
             batch = {name: tensor.to(run.device) for name, tensor in raw.items()}
-            logits.append(scorer.logits(asked, batch).float().cpu())
-            labels.append(raw["label"])
-    return torch.cat(logits), torch.cat(labels)
+            yield asked_for(asked, batch).float().cpu(), raw[right]
+
+
+def metric_of(family: Family) -> Metric:
+    """What models of a family are scored with: accuracy, or the mean absolute error.
+
+    Raises:
+        ExpungeError: the family has neither logits nor errors.
+    """
+    if isinstance(family, HasLogits):
+        return ACCURACY
+    if isinstance(family, HasErrors):
+        return MEAN_ABSOLUTE_ERROR
+    raise ExpungeError(
+        f"The family {family.name!r} lacks both HasLogits and HasErrors, and measuring needs one "
+        "of them; take a family that has one."
+    )
 
 
 def on_device(model: nn.Module, run: Run) -> nn.Module:
@@ -62,8 +104,13 @@ def ask(
     """The signals of one model on samples.
 
     Raises:
-        ExpungeError: the family has no logits, or a logit is not a number.
+        ExpungeError: the family has neither logits nor errors, or one is not a number.
     """
+    if metric_of(family) is MEAN_ABSOLUTE_ERROR:
+        errors = errors_of(family, model, samples, run, batch_size)
+        return Signals.from_errors(
+            errors, model=name, samples=samples.ids, subjects=samples.subjects
+        )
     logits, labels = logits_of(family, model, samples, run, batch_size)
     return Signals.from_predictions(
         logits, labels, model=name, samples=samples.ids, subjects=samples.subjects

@@ -20,6 +20,9 @@ from expunge.families.from_logits import log_odds
 QUERIES = ("correct", "top-5", "rank", "margin", "loss")
 """The queries that :meth:`Signals.from_predictions` computes, in their order."""
 
+ERROR_QUERIES = ("absolute error", "squared error")
+"""The queries that :meth:`Signals.from_errors` computes, in their order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Signals:
@@ -121,6 +124,49 @@ class Signals:
             samples=names,
             queries=QUERIES,
             subjects=tuple(str(int(y)) for y in labels) if subjects is None else tuple(subjects),
+        )
+
+    @classmethod
+    def from_errors(
+        cls,
+        errors: Tensor,
+        *,
+        model: str = "model",
+        samples: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+    ) -> Self:
+        """The signals of one model that answers with numbers, from answer minus target.
+
+        ``absolute error`` and ``squared error`` of a sample are means over its D numbers.
+
+        Args:
+            errors: (n, D) in the target's unit.
+            model: name of the model.
+            samples: n stable ids; by default the row numbers.
+            subjects: n subjects; by default the ids.
+
+        Raises:
+            ExpungeError: no rows, another shape, or an error that is not finite.
+        """
+        if errors.dim() != 2 or 0 in errors.shape:
+            raise ExpungeError(
+                f"Signals got errors of shape {tuple(errors.shape)}; (n, D) with at least one "
+                "sample and one number is expected. Check which samples were selected."
+            )
+        found = errors.detach().float().cpu()
+        if not bool(found.isfinite().all()):
+            raise ExpungeError(
+                "Signals got NaN or infinite errors; finite numbers are expected. The model has "
+                "probably diverged: lower the learning rate or the strength."
+            )
+        columns = (found.abs().mean(1), found.square().mean(1))
+        names = tuple(str(i) for i in range(len(found))) if samples is None else tuple(samples)
+        return cls(
+            values=torch.stack(columns, dim=-1).unsqueeze(0),
+            models=(model,),
+            samples=names,
+            queries=ERROR_QUERIES,
+            subjects=names if subjects is None else tuple(subjects),
         )
 
     @classmethod

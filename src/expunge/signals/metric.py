@@ -13,13 +13,15 @@ class Metric:
     ``direction`` says which value is better. On forgotten samples it is ``closer to the oracle``:
     a model retrained without them still answers some of them, and forgetting more than that is
     a trace of its own. ``ranks`` is set for metrics that count an answer as right when the true
-    class is among the first ``ranks`` ones.
+    class is among the first ``ranks`` ones. ``query`` is set where the metric is the mean of one
+    query of the signals.
     """
 
     name: str
     direction: Direction
     measures: str
     ranks: int | None = None
+    query: str = ""
 
     def chance(self, classes: int) -> float | None:
         """What uniform guessing among ``classes`` gives; None where guessing has no level."""

@@ -1,0 +1,67 @@
+"""Mapping: which of the user's columns plays which part."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Side = Annotated[int, Field(gt=0)]
+
+
+class Columns(BaseModel):
+    """Which of the user's columns plays which part."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str | None = Field(
+        default=None, description="Stable id of a row; without one, a hash of the row's content."
+    )
+    subject: str | None = Field(
+        default=None, description="Whose or what the row is: a person, a sender; the id by default."
+    )
+    label: str = Field(
+        default="label", description="The class: an integer, or text that `classes` lists."
+    )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="The texts of the classes in the model's order, where labels are text; those "
+        "of a checkpoint's config by default.",
+    )
+    target: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="Instead of `label`, for regressors: one or several columns of numbers to be "
+        "predicted.",
+    )
+    input: str | tuple[str, ...] = Field(
+        default="image",
+        description="Columns of numbers, or one column of arrays, pictures or text. Text needs a "
+        "checkpoint with a tokenizer.",
+    )
+    input_field: str = Field(
+        default="image",
+        description="The name of the field that holds the input; text has the names of its "
+        "tokenizer instead (input_ids, attention_mask).",
+    )
+    input_type: Literal["float", "integer"] = Field(
+        default="float",
+        description="Numbers as float32, or as int64 for token ids and table places.",
+    )
+    size: Side | tuple[Side, Side] | None = Field(
+        default=None,
+        description="Pictures are resized to this side, or to [height, width], once and before "
+        "anything else (bilinear).",
+    )
+    channels: Literal[1, 3] = Field(default=3, description="Of pictures: 3 for RGB, 1 for grey.")
+    max_length: Annotated[int, Field(gt=1)] | None = Field(
+        default=None,
+        description="Longest text in tokens, the rest is cut; by default what the checkpoint can "
+        "read.",
+    )
+
+    @model_validator(mode="after")
+    def _label_or_target(self) -> Self:
+        """A row is learned for its class or for its numbers."""
+        if self.target is not None and {"label", "classes"} & self.model_fields_set:
+            raise ValueError("give `target`, or `label` and `classes`, not both")
+        if self.target == ():
+            raise ValueError("`target` lists no column; name at least one")
+        return self

@@ -1,0 +1,332 @@
+"""Checkpoints: folders in the Hugging Face layout, read by ``transformers`` with its own classes.
+
+A folder holds ``config.json``, ``model.safetensors`` (or its sharded index), and the tokenizer or
+image processor. Code that a folder brings is never run, and only safetensors are read.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from expunge.data.encoding import Tokens
+from expunge.errors import ExpungeError, IntegrityError
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = "pytorch_model.bin"
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+AT_ONCE = 256
+"""Pictures that are processed at a time."""
+
+UNLIMITED = 10**6
+"""A tokenizer without a limit of its own says a larger number than this."""
+
+Kind = Literal["classifier", "regressor", "dual_encoder"]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """An opened folder; its weights are read by :meth:`model`.
+
+    Args:
+        folder: where it lies.
+        config: what ``transformers`` made of ``config.json``.
+        loader: the ``Auto`` class of ``transformers`` that fits its architecture.
+        kind: the family of its models.
+    """
+
+    folder: Path
+    config: Any
+    loader: Any
+    kind: Kind
+
+    @classmethod
+    def open(cls, folder: Path) -> "Checkpoint":
+        """The checkpoint in a folder.
+
+        Raises:
+            ExpungeError: ``transformers`` is not installed, or the model is of a kind that is not
+                understood.
+            IntegrityError: a part of the folder is missing or unreadable.
+        """
+        transformers = _transformers()
+        content = _config_of(folder)
+        _check_weights(folder)
+        [architecture, *_] = content.get("architectures") or [""]
+        loader, kind = _kind(folder, architecture, content)
+        with _reading(folder):
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        return cls(folder, config, getattr(transformers, loader), kind)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes in the order of the logits; none for other kinds."""
+        if self.kind != "classifier":
+            return ()
+        return tuple(str(self.config.id2label[i]) for i in range(self.config.num_labels))
+
+    def model(self) -> nn.Module:
+        """The module with its weights in float32, in evaluation mode.
+
+        Raises:
+            IntegrityError: the weights are damaged, or are not those of the config.
+        """
+        with _reading(self.folder):
+            module, found = self._read(self.folder)
+        for problem in ("missing_keys", "mismatched_keys"):
+            for name in sorted(map(str, found[problem])):
+                raise IntegrityError(
+                    f"The weights in {self.folder} lack {name!r}, or have it in another shape; "
+                    "give the folder of a model that was saved whole, with its head."
+                )
+        return module
+
+    def untrained(self, seed: int) -> nn.Module:
+        """The module with weights initialised as ``transformers`` does, from a seed."""
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module: nn.Module = self.loader.from_config(self.config, dtype=torch.float32)
+        return module.eval()
+
+    def started(self, initial: Path, seed: int) -> nn.Module:
+        """The module with the weights of another folder, which it was fine-tuned from.
+
+        What that folder lacks, such as the head, is initialised from the seed.
+
+        Raises:
+            IntegrityError: the folder cannot be read.
+        """
+        _check_weights(initial)
+        with _reading(initial), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module, _ = self._read(initial)
+        return module
+
+    def _read(self, folder: Path) -> tuple[nn.Module, Mapping[str, Any]]:
+        module, found = self.loader.from_pretrained(
+            folder,
+            config=self.config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+        )
+        return module.eval(), found
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model as a folder of the same kind, with the tokenizer and processor.
+
+        The folder must not be there; it appears whole or not at all.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+            made = Path(partial) / folder.name
+            made.mkdir()
+            for path in sorted(self.folder.iterdir()):
+                if path.is_file() and "safetensors" not in path.name and path.suffix != ".bin":
+                    shutil.copyfile(path, made / path.name)
+            with _quiet():
+                model.save_pretrained(made)  # type: ignore[operator]
+            made.rename(folder)
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether the folder has an image processor."""
+        return (self.folder / PROCESSOR).exists()
+
+    @cached_property
+    def _processor(self) -> Any:
+        with _reading(self.folder):
+            return _transformers().AutoImageProcessor.from_pretrained(
+                self.folder, backend="pil", local_files_only=True, trust_remote_code=False
+            )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        if not any((self.folder / name).exists() for name in TOKENIZERS):
+            raise ExpungeError(
+                f"Text is to be read and {self.folder} has no tokenizer; save it there with "
+                "`tokenizer.save_pretrained`."
+            )
+        with _reading(self.folder):
+            found = _transformers().AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
+        if found.pad_token is None:
+            raise ExpungeError(
+                f"The tokenizer in {self.folder} has no padding token, which rows of different "
+                "lengths need; set `tokenizer.pad_token` and `model.config.pad_token_id`, and "
+                "save both again."
+            )
+        return found
+
+    def pictures(self, rows: Sequence[Any]) -> Tensor:
+        """Pictures as the image processor makes them, float32 (n, channels, height, width).
+
+        Raises:
+            ExpungeError: the processor refuses them, or leaves them at different sizes.
+        """
+        parts = []
+        for start in range(0, len(rows), AT_ONCE):
+            try:
+                made = self._processor(images=list(rows[start : start + AT_ONCE]))["pixel_values"]
+                parts.append(torch.stack([torch.as_tensor(one).float() for one in made]))
+            except (ValueError, RuntimeError, TypeError) as error:
+                raise ExpungeError(
+                    f"The image processor in {self.folder} cannot read the pictures "
+                    f"({_first_line(error)}); check `channels` and `size` in `columns`."
+                ) from None
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ExpungeError(
+                f"The image processor in {self.folder} leaves the pictures at different sizes; "
+                "give `size` in `columns`."
+            )
+        return torch.cat(parts)
+
+    def texts(self, rows: Sequence[str], max_length: int | None) -> Tokens:
+        """Tokens of the rows, padded to the longest of them.
+
+        Raises:
+            ExpungeError: the folder has no tokenizer, or it has no padding token.
+        """
+        with _quiet():
+            lengths = [len(ids) for ids in self._tokenizer(list(rows))["input_ids"]]
+            limit = max_length or self._longest() or max(lengths)
+            found = self._tokenizer(
+                list(rows),
+                padding="max_length" if self._fixed_length else True,
+                truncation=True,
+                max_length=limit,
+                return_tensors="pt",
+            )
+        # all-zero token types are what a model takes without them
+        fields = {
+            name: tensor.long()
+            for name, tensor in found.items()
+            if name != "token_type_ids" or bool(tensor.any())
+        }
+        return Tokens(fields, limit, sum(length > limit for length in lengths))
+
+    @property
+    def _fixed_length(self) -> bool:
+        """Whether the text tower was trained on rows of one length only."""
+        return "siglip" in self.config.model_type
+
+    def _longest(self) -> int | None:
+        """Tokens that the model can read, where tokenizer or config say so."""
+        text = getattr(self.config, "text_config", self.config)
+        positions = getattr(text, "max_position_embeddings", None)
+        said = [n for n in (self._tokenizer.model_max_length, positions) if n and n < UNLIMITED]
+        return min(said) if said else None
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ExpungeError(
+            "A `checkpoint` needs the package transformers; install it with "
+            "`pip install 'expunge[hf]'`."
+        ) from None
+    return transformers
+
+
+def _config_of(folder: Path) -> Mapping[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise IntegrityError(
+            f"{folder} has no {CONFIG}; give a folder that was saved with `save_pretrained`."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise IntegrityError(f"{path} is no readable JSON ({_first_line(error)}).") from None
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{path} holds no JSON object; restore it from its source.")
+    return content
+
+
+def _check_weights(folder: Path) -> None:
+    if any((folder / name).is_file() for name in WEIGHTS):
+        return
+    if (folder / PICKLED).exists() or list(folder.glob("pytorch_model-*.bin")):
+        raise IntegrityError(
+            f"{folder} holds its weights as {PICKLED}, a pickle, which can run code when it is "
+            "read; where you trust it, load it and write it again with "
+            "`model.save_pretrained(FOLDER, safe_serialization=True)`."
+        )
+    raise IntegrityError(
+        f"{folder} has no {WEIGHTS[0]}; give a folder that was saved with `save_pretrained`."
+    )
+
+
+def _kind(folder: Path, architecture: str, content: Mapping[str, Any]) -> tuple[str, Kind]:
+    """The loader and the family of an architecture."""
+    labels = content.get("id2label") or {}
+    numbers = content.get("problem_type") == "regression" or len(labels) == 1
+    answers: Kind = "regressor" if numbers else "classifier"
+    if content.get("problem_type") == "multi_label_classification":
+        raise ExpungeError(
+            f"The model in {folder} gives several labels to a row; one label, or numbers, are "
+            "expected."
+        )
+    if "ForImageClassification" in architecture:
+        return "AutoModelForImageClassification", answers
+    if "ForSequenceClassification" in architecture:
+        return "AutoModelForSequenceClassification", answers
+    if "text_config" in content and "vision_config" in content and architecture.endswith("Model"):
+        return "AutoModel", "dual_encoder"
+    raise ExpungeError(
+        f"The config in {folder} names the architecture {architecture or 'none'!r}; one for image "
+        "classification or sequence classification, or a dual encoder such as CLIPModel, is "
+        "expected. For another model give `builder` and `weights`."
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers prints neither warnings nor progress bars."""
+    said = _transformers().logging
+    verbosity, bars = said.get_verbosity(), said.is_progress_bar_enabled()
+    said.set_verbosity_error()
+    said.disable_progress_bar()
+    try:
+        yield
+    finally:
+        said.set_verbosity(verbosity)
+        if bars:
+            said.enable_progress_bar()
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Errors of reading a folder become one sentence."""
+    try:
+        with _quiet():
+            yield
+    except ExpungeError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise IntegrityError(
+            f"{folder} cannot be read as a checkpoint ({_first_line(error)}); restore it, or save "
+            "it again with `save_pretrained`."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
