@@ -358,30 +358,27 @@ def run(full: bool, console: Console | None = None) -> dict[str, Any]:
     return result
 
 
-def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
-    """The printed figures of the test part: title, columns, rows."""
+def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]], str]]:
+    """The printed figures of the test part: title, columns, rows, and what stands below."""
     found = []
     for name, parts in result["pools"].items():
         test = parts["test"]
-        detectors = list(next(iter(test["kinds"].values()))["by detector"])
         rows: list[list[object]] = [
             [
                 kind if f["claimed"] else f"({kind})",
-                *(_shown(f, measure) for measure in ("recall", "precision")),
-                *(f"{100 * f['by detector'][d]:.0f}" for d in detectors),
+                *(part for measure in ("recall", "precision") for part in _shown(f, measure)),
             ]
             for kind, f in test["kinds"].items()
         ]
-        title = (
-            f"{name}, test part: {test['originals']} originals among {test['rows']:,} rows. In %, "
-            f"with 95 % intervals; on the right, recall of each detector. False flags: "
-            f"{test['false']}. Pairs alike before, counted apart: {test['alike before']}. Kinds in "
-            "brackets are not claimed."
+        below = (
+            f"In %. {test['originals']} originals among {test['rows']:,} rows, test part; "
+            f"{test['false']} false flags; {test['alike before']} pairs that were alike before, "
+            "counted apart. Kinds in brackets are not claimed."
         )
-        found.append((title, ["copy", "recall", "precision", *detectors], rows))
+        found.append((name, ["copy", "recall", "95 %", "precision", "95 %"], rows, below))
     return found
 
 
-def _shown(figures_of_kind: Mapping[str, float], measure: str) -> str:
+def _shown(figures_of_kind: Mapping[str, float], measure: str) -> tuple[str, str]:
     value, low, high = (100 * figures_of_kind[measure + end] for end in ("", " low", " high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value:.1f}", f"{low:.1f}-{high:.1f}"
