@@ -104,6 +104,23 @@ class OpenFields:
         return OpenFields(self._samples.select(rows), self._role, self._opened)
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Something that a method needs and is not there: in a clause, and as the error's sentence."""
+
+    clause: str
+    sentence: str
+
+
+def _missing_role(role: Role, held: Collection[Role]) -> Missing:
+    given = ", ".join(sorted(r.value for r in held)) or "none"
+    return Missing(
+        f"needs the {role.value} set; there is {given}",
+        f"The method needs the {role.value} set; this problem has {given}. Give the set, "
+        "or take a method that does without it: `expunge methods` lists them.",
+    )
+
+
 class GuardedData(Mapping[Role, Samples]):
     """Data by role; a role that the access does not open raises when it is touched.
 
@@ -121,11 +138,7 @@ class GuardedData(Mapping[Role, Samples]):
                 "not read it."
             )
         if role not in self._data:
-            held = ", ".join(sorted(r.value for r in self._data)) or "none"
-            raise ExpungeError(
-                f"The method needs the {role.value} set; this problem has {held}. Give the set, "
-                "or take a method that does without it: `expunge methods` lists them."
-            )
+            raise ExpungeError(_missing_role(role, self._data).sentence)
         samples, opened = self._data[role], self._access.roles[role]
         return samples if opened is None else OpenFields(samples, role, opened)
 
@@ -165,27 +178,32 @@ class Problem:
     recipe: Recipe | None = None
     record: Record | None = None
 
+    def missing(self, access: Access) -> tuple[Missing, ...]:
+        """What the access needs and this problem does not have: roles, the recipe, the record."""
+        found = [_missing_role(role, self.data) for role in access.roles if role not in self.data]
+        for needed, given, word in (
+            (access.recipe, self.recipe, "recipe"),
+            (access.record, self.record, "training record"),
+        ):
+            if needed and given is None:
+                sentence = (
+                    f"The method needs the {word} of the model and this problem has none; give "
+                    "it, or take a method that does without it: `expunge methods` lists them."
+                )
+                found.append(Missing(f"needs the {word}; there is none", sentence))
+        return tuple(found)
+
     def opened(self, access: Access) -> "Problem":
         """The problem as a phase with this access sees it.
 
         Raises:
             ExpungeError: a role, the recipe or the record that the access needs is not there.
         """
-        guarded = GuardedData(self.data, access)
-        for role in access.roles:
-            guarded[role]
-        for needed, given, word in (
-            (access.recipe, self.recipe, "recipe"),
-            (access.record, self.record, "training record"),
-        ):
-            if needed and given is None:
-                raise ExpungeError(
-                    f"The method needs the {word} of the model and this problem has none; give "
-                    "it, or take a method that does without it: `expunge methods` lists them."
-                )
+        for lack in self.missing(access):
+            raise ExpungeError(lack.sentence)
         return replace(
             self,
-            data=guarded,
+            data=GuardedData(self.data, access),
             recipe=self.recipe if access.recipe else None,
             record=self.record if access.record else None,
         )

@@ -7,7 +7,21 @@ import typer
 from rich.console import Console
 
 from expunge import __version__
-from expunge.cli import bench, demo, doctor, evaluate, forget, methods, train
+from expunge.cli import (
+    bench,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    find,
+    forget,
+    init,
+    methods,
+    plan,
+    train,
+    tune,
+)
 from expunge.cli.output import first_line
 from expunge.errors import ExpungeError
 
@@ -18,11 +32,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
 app.command("forget")(forget.forget)
 app.command("evaluate")(evaluate.evaluate)
+app.command("find")(find.find)
 app.command("methods")(methods.methods)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
+app.add_typer(data.app, name="data", help="Real sets and weights from published packages.")
 app.add_typer(bench.app, name="bench", help="Benchmarks whose figures stand in docs/.")
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
 from expunge.descent.loop import Descent
+from expunge.errors import ExpungeError
 from expunge.families.abilities import able
-from expunge.problem import Access, Problem
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Record
 from expunge.run import Run
 from expunge.storage import Bundle
@@ -122,6 +123,21 @@ class ByDescent(OverDescent):
         if self.sequential:
             return Outcome((Replacement.of(after, problem.model, method=self.name),))
         return Outcome((Delta.between(after, problem.model, method=self.name),))
+
+
+def missing(method: Method, problem: Problem) -> tuple[Missing, ...]:
+    """What a method needs and the problem does not have; nothing where the method fits.
+
+    What is listed here is what :func:`unlearn` raises for.
+    """
+    found = []
+    for ability in method.needs:
+        try:
+            able(problem.family, ability)
+        except ExpungeError as error:
+            clause = f"the family {problem.family.name!r} lacks {ability.__name__}"
+            found.append(Missing(clause, str(error)))
+    return (*found, *problem.missing(method.prepares_with | method.unlearns_with))
 
 
 def unlearn(
