@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from expunge.audit.finding import measured_recall
 from expunge.cli.main import app
 from expunge.data import digits
 
@@ -63,7 +64,11 @@ def test_never_in_training_is_an_answer_with_evidence(people: Path, tmp_path: Pa
     figures = tmp_path / "f.json"
     result = invoked("find", people, "--like", mine, "--json", figures)
     assert result.exit_code == 0, result.exception
-    assert "Found nowhere else" in result.output
+    said = " ".join(result.output.split())
+    assert "Found nowhere else" in said
+    for planted_in, kinds in measured_recall()["texts"].items():  # the harder one as well
+        assert f"in {planted_in} (" in said
+        assert f"{100 * min(f['recall'] for f in kinds.values()):.1f} % [" in said
     (request,) = json.loads(figures.read_text())["requests"]
     (evidence,) = request["evidence"]
     assert request["found nowhere"] is True
@@ -71,7 +76,8 @@ def test_never_in_training_is_an_answer_with_evidence(people: Path, tmp_path: Pa
     assert len(evidence["digest"]) == 64
     assert evidence["detectors"]["minhash"]["threshold"] == 0.6
     assert 0 <= evidence["similarity"] < 0.3
-    assert 0 <= evidence["rank"] <= 1
+    assert 0 <= evidence["rank"] <= 1 and evidence["asked"] == 1
+    assert "50 % is expected of the nearest to 1" in said
     assert evidence["nearest"] in {"1", "2", "3", "4"}
 
 

@@ -99,7 +99,7 @@ def test_numbers_that_are_not_finite_are_refused_by_row_and_column(
 
 def test_text_in_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
     stored(tmp_path, x=[1.0, 2.0], y=["3", "four"], label=[0, 1])
-    with pytest.raises(ExpungeError, match="'y' holds '3', and numbers are expected"):
+    with pytest.raises(ExpungeError, match="'y' holds text, and numbers are expected"):
         load_rows("table.parquet", None, NUMBERS, tmp_path)
 
 
@@ -208,7 +208,7 @@ def test_targets_are_numbers_of_one_or_several_columns(tmp_path: Path) -> None:
     two = Columns(input="x", target=("price", "y"))
     target = read_rows("table.parquet", None, two, tmp_path).samples.columns["target"]
     assert target.tolist() == [[5.0, 3.0], [6.0, 4.0]]
-    with pytest.raises(ExpungeError, match="'label' holds 'a', and numbers are expected"):
+    with pytest.raises(ExpungeError, match="'label' holds text, and numbers are expected"):
         read_rows("table.parquet", None, Columns(input="x", target="label"), tmp_path)
     with pytest.raises(ValueError, match="give `target`, or `label`"):
         Columns(target="price", label="label")
@@ -268,3 +268,51 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "train/cat/2.png").write_bytes(b"no picture")
     with pytest.raises(ExpungeError, match=r"a picture that cannot be read .*cat/2\.png"):
         read_rows(".", "train", CLASSES, tmp_path)
+
+
+def test_columns_of_the_user_keep_their_values_whatever_they_are_called(tmp_path: Path) -> None:
+    stored(
+        tmp_path,
+        sender=["ann", "bob"],
+        subject=["ab", "c"],
+        number=[1, 2],
+        id=[0.5, 1.5],
+        kind=[1, 0],
+    )
+    text = Columns(id="number", subject="sender", label="kind", input="subject")
+    rows = read_rows("table.parquet", None, text, tmp_path, Letters())
+    assert rows.samples.columns["input_ids"].tolist() == [[1, 2], [3, 0]]
+    assert rows.samples.subjects == ["ann", "bob"]
+    numbers = text.model_copy(update={"input": ("id",)})
+    rows = read_rows("table.parquet", None, numbers, tmp_path)
+    assert rows.samples.columns["image"].tolist() == [[0.5], [1.5]]
+    assert rows.samples.ids == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"input": ("x",), "size": 4},
+        {"input": ("x",), "channels": 1},
+        {"input": "x", "max_length": 4},
+        {"input": "text", "size": 4},
+        {"input": "text", "input_field": "words"},
+        {"input": "image", "max_length": 4},
+    ],
+)
+def test_a_column_key_that_would_do_nothing_is_refused(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    image: list[object] = [Image.new("RGB", (2, 2))]
+    stored(tmp_path, x=[1.0], text=["ab"], image=image, label=[0])
+    [name] = asked.keys() - {"input"}
+    with pytest.raises(ExpungeError, match=f"`columns.{name}` is for"):
+        read_rows("table.parquet", None, Columns(**asked), tmp_path, Letters())
+
+
+def test_a_table_that_datasets_saved_is_no_folder_of_pictures(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict({"x": [1.0, 2.0], "label": [0, 1]})
+    table.save_to_disk(tmp_path / "saved")
+    painted(tmp_path / "saved" / "preview.png", 1)
+    _, samples = load_rows("saved", None, Columns(input=("x",)), tmp_path)
+    assert samples.columns["image"].tolist() == [[1.0], [2.0]]

@@ -172,6 +172,14 @@ def test_pip_must_compare_the_hash_before_it_runs_anything(
     assert (tmp_path / "asked").read_text() == f"facts==1.0.0 --hash=sha256:{sha256(published)}\n"
 
 
+def test_what_builds_a_source_archive_may_run_no_setup_of_its_own(
+    cache: Path, client: Client, published: Path
+) -> None:
+    log = client(f'for a in "$@"; do last=$a; done\ncp {published} $last/facts-1.0.0.tgz')
+    archive(package(published, Registry.PYPI))
+    assert "--only-binary :all: --no-binary facts" in log.read_text()
+
+
 def test_a_hash_that_pip_refuses_is_a_fault_of_the_archive(
     cache: Path, client: Client, published: Path
 ) -> None:
@@ -189,6 +197,19 @@ def test_what_is_no_archive_is_refused(
     (tmp_path / "open").mkdir()
     with pytest.raises(ExpungeError, match="facts"):
         replace(package(published), file=file).unpack(path, tmp_path / "open")
+
+
+def test_a_damaged_debian_package_is_a_fault_of_the_archive_and_not_of_the_network(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "facts.deb"
+    path.write_bytes(b"no archive at all")
+    wanted = replace(package(published), file=path.name)
+    with pytest.raises(IntegrityError, match=r"facts\.deb cannot be unpacked \(dpkg-deb: error"):
+        wanted.unpack(path, tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ExpungeError, match="dpkg-deb, which is not on this machine; install dpkg"):
+        wanted.unpack(path, tmp_path)
 
 
 def test_an_archive_cannot_write_outside_its_folder(published: Path, tmp_path: Path) -> None:

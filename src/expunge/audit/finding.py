@@ -88,6 +88,8 @@ class Evidence:
         of: id of the sought row that it is nearest to.
         similarity: of the two.
         measure: detector whose measure this is.
+        asked: number of sought rows that were compared, of which that row is the most similar to
+            one; the most similar of n unrelated rows is expected to rank at n / (n + 1).
         rank: share of unrelated rows whose own nearest row is less similar than that.
         unrelated: number of these rows.
     """
@@ -101,6 +103,7 @@ class Evidence:
     of: str | None
     similarity: float
     measure: str
+    asked: int
     rank: float | None
     unrelated: int
 
@@ -159,7 +162,7 @@ class Search:
     def _finding(self, sought: Sought, named: Mapping[tuple[int, int], str]) -> Finding:
         queries = self._compared(sought.table).select(sought.rows)
         ids = [sought.table.ids[row] for row in sought.rows]
-        copies: dict[tuple[str, str], Copy] = {}
+        copies: dict[tuple[int, int], Copy] = {}
         evidence = []
         for table in self.tables:
             own = set(sought.rows) if table is sought.table else set()
@@ -181,7 +184,7 @@ class Search:
                         column=name,
                         named_by=named.get((id(table), row)),
                     )
-                    copies.setdefault((found.table, found.id), found)
+                    copies.setdefault((id(table), row), found)
                 evidence.append(
                     _evidence(queries.parts[name], rows.parts[name], ids, table, kept, name)
                 )
@@ -232,6 +235,7 @@ def _evidence(
         None if best is None else ids[asked[best]],
         similarity,
         graded.name,
+        len(asked),
         float((alone < similarity).mean()) if len(others) > 1 and best is not None else None,
         len(others),
     )
@@ -244,14 +248,16 @@ def _some(count: int) -> list[int]:
 
 
 @cache
-def measured_recall() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
-    """Share of planted copies that the detectors found, by content and kind of copy.
+def measured_recall() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]:
+    """Share of planted copies that were found, by content, set they were planted in, and kind.
 
     Figures of ``expunge bench near-duplicates --full``, on the test part, with the shipped
-    thresholds: recall and its 95 % interval.
+    thresholds: recall and its 95 % interval (``low``, ``high``).
     """
     file = resources.files("expunge.data.duplicates") / "measured.json"
-    found: dict[str, dict[str, dict[str, float]]] = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(
+        file.read_text(encoding="utf-8")
+    )["recall"]
     return found
 
 

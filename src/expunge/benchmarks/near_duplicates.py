@@ -2,10 +2,11 @@
 
 Originals are drawn from one half of the concepts, mails or digits for the thresholds (validation)
 and from the other half for the figures (test); each seed draws others. The pool holds every other
-row, so hard negatives are real: one concept drawn by another vendor, mails of one thread. Pairs
-that were alike before anything was planted are counted apart, by a rule of their own that asks no
-detector: texts that share a fifth of the shorter one's runs of eight words, and pictures of one
-concept by one vendor.
+row, so hard negatives are real: one concept drawn by another vendor, mails of one thread. It holds
+those of both halves, so a false pair of a test and a validation row was seen when the thresholds
+were chosen: such pairs are counted ("false across halves"). Pairs that were alike before anything
+was planted are counted apart, by a rule of their own that asks no detector: texts that share a
+fifth of the shorter one's runs of eight words, and pictures of one concept by one vendor.
 """
 
 import dataclasses
@@ -23,6 +24,8 @@ from PIL import Image
 from rich.console import Console
 
 from expunge.benchmarks.planted_copies import (
+    CLAIMED,
+    EXACT,
     PICTURE_CLAIMED,
     PICTURE_COPIES,
     QUOTED,
@@ -36,12 +39,15 @@ from expunge.data.duplicates.exact import ExactCopy
 from expunge.data.duplicates.normal import words
 from expunge.data.duplicates.pictures import NearPicture, Pictures
 from expunge.data.duplicates.text import NearText, PlainText, QuotedText, Texts
+from expunge.errors import ExpungeError
 from expunge.signals.accuracy import binomial_interval, bootstrap_interval
 
 RUN = 8
 """Words that two texts must share in a row to count as alike before anything was planted."""
 SHARED = 0.2
 """Share of the shorter text's runs from which two texts count as alike before."""
+ENDS = ("", "low", "high")
+"""A figure, and the ends of its 95 % interval."""
 SHORT = 5
 """Texts of fewer words are not drawn as originals: one changed word is a fifth of them."""
 
@@ -172,12 +178,14 @@ class Trial:
     Args:
         found: for each kind, for each original, the detectors that found its copy.
         false: for each original, how many rows besides were flagged and not alike before.
+        across: of the false ones, how many are rows of the other half.
         before: for each original, how many flagged rows were alike before.
         by_detector: of the false ones, by detector.
     """
 
     found: Mapping[str, Sequence[frozenset[str]]]
     false: Sequence[int]
+    across: int
     before: Sequence[int]
     by_detector: Mapping[str, int]
 
@@ -210,8 +218,9 @@ def plant(pool: Pool, part: str, seed: int, count: int) -> Planted:
 def tried(pool: Pool, planted: Planted, detectors: Sequence[Any]) -> Trial:
     """Look for the originals, and say which flags are true.
 
-    Nothing is said of copies of rows that are no original's own: where one is flagged, its original
-    is judged, once.
+    A flag is false where a real row is flagged that was not alike before. The originals were taken
+    out of the pool, so the exact copy of another original stands for that row; its other copies are
+    nobody's rows and are not judged.
     """
     said: dict[tuple[int, int], set[str]] = {}
     for detector in detectors:
@@ -222,21 +231,27 @@ def tried(pool: Pool, planted: Planted, detectors: Sequence[Any]) -> Trial:
         kind: [frozenset(said.get((q, first + k * n + q), ())) for q in range(n)]
         for k, kind in enumerate(planted.kinds)
     }
+    real = _real_rows(planted)
     alike = [pool.alike(i) for i in planted.originals]
-    false, before, by_detector = [0] * n, [0] * n, Counter[str]()
-    for (query, row), names in said.items():
-        exact_copy = (
-            first <= row < first + n
-        )  # stands for an original, which itself is not searched
-        if (row >= first and not exact_copy) or row == first + query:
+    false, before, across, by_detector = [0] * n, [0] * n, 0, Counter[str]()
+    for (query, flagged), names in said.items():
+        row, original = real.get(flagged), planted.originals[query]
+        if row is None or row == original:
             continue
-        of = planted.others[row] if row < first else planted.originals[row - first]
-        if of in alike[query]:
+        if row in alike[query]:
             before[query] += 1
         else:
             false[query] += 1
+            across += part_of(pool.group[row]) != part_of(pool.group[original])
             by_detector.update(names)
-    return Trial(found, false, before, by_detector)
+    return Trial(found, false, across, before, by_detector)
+
+
+def _real_rows(planted: Planted) -> dict[int, int]:
+    """The row of the pool that a searched position stands for; none for copies that are changed."""
+    first = len(planted.others)
+    exact = first + planted.kinds.index(EXACT) * len(planted.originals)
+    return dict(enumerate(planted.others)) | dict(enumerate(planted.originals, exact))
 
 
 def figures(pool: Pool, seeds: Sequence[Planted], detectors: Sequence[Any]) -> dict[str, Any]:
@@ -264,6 +279,7 @@ def figures(pool: Pool, seeds: Sequence[Planted], detectors: Sequence[Any]) -> d
         "rows": len(pool.values),
         "originals": len(false),
         "false": sum(false),
+        "false across halves": sum(trial.across for trial in trials),
         "false by detector": dict(sum((Counter(t.by_detector) for t in trials), Counter())),
         "alike before": sum(n for trial in trials for n in trial.before),
         "kinds": kinds,
@@ -276,8 +292,9 @@ def _share(name: str, hits: int, trials: int) -> dict[str, float]:
 
 
 def _precision(hits: Sequence[bool], false: Sequence[int]) -> dict[str, float]:
-    if sum(hits) == 0:
-        return dict.fromkeys(("precision", "precision low", "precision high"), 0.0)
+    if sum(hits) == 0:  # nothing to draw from either; without a flag, nothing is known
+        nothing = {"precision": 0.0, "precision low": 0.0, "precision high": 1.0}
+        return _share("precision", 0, sum(false)) if any(false) else nothing
     if sum(false) == 0:  # no spread to draw from: the interval of the share of clean originals
         return _share("precision", len(hits), len(hits))
     flags = [[1.0] * hit + [0.0] * wrong for hit, wrong in zip(hits, false, strict=True)]
@@ -348,7 +365,9 @@ def run(full: bool, console: Console | None = None) -> dict[str, Any]:
         pool = make()
         if console is not None:
             console.print(f"{pool.name}: {len(pool.values):,} rows")
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {
+            "detectors": {d.name: dataclasses.asdict(d) for d in pool.detectors}
+        }
         for part in ("validation", "test"):
             planted = [plant(pool, part, seed, count) for seed in range(seeds)]
             found[part] = figures(pool, planted, pool.detectors)
@@ -356,6 +375,36 @@ def run(full: bool, console: Console | None = None) -> dict[str, Any]:
                 found["thresholds, on validation"] = swept(pool, planted) if full else []
         result["pools"][pool.name] = found
     return result
+
+
+def recalls(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What `expunge find` says of its detectors: their recall of the claimed kinds.
+
+    Args:
+        result: of :func:`run` with ``full``.
+
+    Returns:
+        Under ``recall``, by content, pool and kind: the recall on the test part and its 95 %
+        interval. Under ``detectors``, by content and name: the thresholds that it holds for.
+
+    Raises:
+        ExpungeError: the result is of a quick run.
+    """
+    if not all(pool["thresholds, on validation"] for pool in result["pools"].values()):
+        raise ExpungeError(
+            "A quick run of the near-duplicates was given; the recall that is shipped is that of "
+            "`expunge bench near-duplicates --full`."
+        )
+    found: dict[str, Any] = {"recall": {}, "detectors": {}}
+    for name, pool in result["pools"].items():
+        kinds = {kind: f for kind, f in pool["test"]["kinds"].items() if f["claimed"]}
+        content = next(c for c, claimed in CLAIMED.items() if set(claimed) == set(kinds))
+        found["detectors"][content] = pool["detectors"]
+        found["recall"].setdefault(content, {})[name] = {
+            kind: {end or "recall": round(f[f"recall {end}".strip()], 4) for end in ENDS}
+            for kind, f in kinds.items()
+        }
+    return found
 
 
 def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]], str]]:
@@ -372,7 +421,8 @@ def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[ob
         ]
         below = (
             f"In %. {test['originals']} originals among {test['rows']:,} rows, test part; "
-            f"{test['false']} false flags; {test['alike before']} pairs that were alike before, "
+            f"{test['false']} false flags, {test['false across halves']} of them on rows of the "
+            f"validation half; {test['alike before']} pairs that were alike before, "
             "counted apart. Kinds in brackets are not claimed."
         )
         found.append((name, ["copy", "recall", "95 %", "precision", "95 %"], rows, below))

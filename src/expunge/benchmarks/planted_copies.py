@@ -86,9 +86,11 @@ def _first_half(text: str, _: random.Random) -> str:
     return " ".join(words[: max(1, len(words) // 2)])
 
 
+EXACT = "exact"
+"""The kind of a copy that is equal, of texts and of pictures."""
 TEXT_COPIES: Mapping[str, TextCopy] = MappingProxyType(
     {
-        "exact": _same_text,
+        EXACT: _same_text,
         "re-cased": _recased,
         "spaces, punctuation": _respaced,
         "paraphrase, 10 % of words": paraphrased(0.1),
@@ -172,7 +174,7 @@ def _mirrored(picture: Image.Image, _: random.Random) -> Image.Image:
 
 PICTURE_COPIES: Mapping[str, PictureCopy] = MappingProxyType(
     {
-        "exact": _same_picture,
+        EXACT: _same_picture,
         "resized x 0.5 or 0.75": _resized(0.5, 0.75),
         "resized x 1.5 or 2": _resized(1.5, 2.0),
         "JPEG quality 90": _recompressed(90),
@@ -189,3 +191,6 @@ PICTURE_COPIES: Mapping[str, PictureCopy] = MappingProxyType(
     }
 )
 PICTURE_CLAIMED = tuple(PICTURE_COPIES)[:6]
+"""The kinds that are to be found, as above."""
+CLAIMED = MappingProxyType({"pictures": PICTURE_CLAIMED, "texts": TEXT_CLAIMED})
+"""By content."""

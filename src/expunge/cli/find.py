@@ -19,7 +19,9 @@ from expunge.audit.finding import (
 from expunge.cli.output import JsonPath, console, table, writable, write_json
 from expunge.cli.run_file import Loaded, read
 from expunge.data.duplicates.content import Searched, open_searched
+from expunge.data.duplicates.pictures import NearPicture
 from expunge.data.duplicates.terms import Hit, Term
+from expunge.data.duplicates.text import NearText
 from expunge.errors import ExpungeError
 from expunge.requests import Rows
 from expunge.storage import write_bytes
@@ -185,7 +187,8 @@ def _show_evidence(finding: Finding) -> None:
             ""
             if e.rank is None
             else (
-                f"; {100 * e.rank:.0f} % of {e.unrelated} other rows have a nearest row less alike"
+                f"; {100 * e.rank:.0f} % of {e.unrelated} other rows have a nearest row less alike "
+                f"({100 * e.asked / (e.asked + 1):.0f} % is expected of the nearest to {e.asked})"
             )
         )
         near = (
@@ -205,15 +208,17 @@ def _strength(finding: Finding) -> str:
     """How much a "nowhere" says: the measured recall of the detectors that were used."""
     used = {name for e in finding.evidence for name in e.detectors}
     said = []
-    for content, detector in (("texts", "minhash"), ("pictures", "perceptual hash")):
-        kinds = measured_recall().get(content, {})
-        if detector in used and kinds:
-            low = min(kinds, key=lambda kind: kinds[kind]["recall"])
-            said.append(
-                f"Of planted {content}, at least {100 * kinds[low]['recall']:.1f} % of "
-                f"each kind of copy were found (least: {low}); docs/find.md has what is not found."
-            )
-    return " ".join(said) or "The recall of these detectors was not measured."
+    for content, detector in (("texts", NearText.name), ("pictures", NearPicture.name)):
+        for planted_in, kinds in measured_recall()[content].items() if detector in used else ():
+            least = min(kinds, key=lambda kind: kinds[kind]["recall"])
+            recall, low, high = (100 * kinds[least][end] for end in ("recall", "low", "high"))
+            said.append(f"{recall:.1f} % [{low:.1f}, {high:.1f}] in {planted_in} ({least})")
+    if not said:
+        return "The recall of these detectors was not measured."
+    return (
+        "Of planted copies of the kind that is hardest to find, so many were found: "
+        f"{'; '.join(said)}. docs/find.md has what is not found."
+    )
 
 
 def _figures(finding: Finding) -> dict[str, object]:
@@ -268,7 +273,7 @@ def _terms(terms: Sequence[Term], tables: Sequence[Searched]) -> dict[str, Any]:
 
 def _count(hits: Sequence[tuple[Searched, Hit]]) -> str:
     rows = {(searched.name, hit.row) for searched, hit in hits}
-    return f"named {len(hits)} times in {len(rows)} rows" if rows else "named nowhere"
+    return f"named in {len(hits)} cells of {len(rows)} rows" if rows else "named nowhere"
 
 
 def _hit(hit: Hit) -> dict[str, object]:

@@ -17,11 +17,15 @@ from expunge.errors import ExpungeError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
 METADATA = ("metadata.csv", "metadata.jsonl")
 NAME = "file_name"
+SAVED = ("state.json", "dataset_dict.json")
+"""What ``save_to_disk`` of ``datasets`` leaves in a folder."""
 
 
 def is_image_folder(path: Path) -> bool:
     """Whether a folder holds pictures, and nothing that ``datasets`` saved."""
-    return path.is_dir() and any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))
+    if not path.is_dir() or any((path / name).exists() for name in SAVED):
+        return False
+    return any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))
 
 
 def read(path: Path) -> datasets.Dataset:

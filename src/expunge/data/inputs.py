@@ -24,16 +24,36 @@ class Inputs:
     notes: tuple[str, ...] = ()
 
 
-def inputs_of(table: datasets.Dataset, columns: Columns, encoder: Encoder | None) -> Inputs:
-    """The input of every row of a table with a column ``id``.
+KINDS = {
+    "size": ("pictures",),
+    "channels": ("pictures",),
+    "max_length": ("text",),
+    "input_field": ("numbers", "pictures"),
+    "input_type": ("numbers", "pictures"),
+}
+"""The kinds of input that these keys of ``columns`` have an effect on."""
+
+
+def inputs_of(
+    table: datasets.Dataset, ids: Sequence[str], columns: Columns, encoder: Encoder | None
+) -> Inputs:
+    """The input of every row of a table.
+
+    Args:
+        table: with the user's own columns.
+        ids: one of each row, for what is said of a row that cannot be used.
+        columns: which of them are the input.
+        encoder: reads text, and pictures if it can.
 
     Raises:
-        ExpungeError: the table has no row, or a value is not what its column is to hold.
+        ExpungeError: the table has no row, a value is not what its column is to hold, or a key of
+            ``columns`` is for another kind of input.
     """
     if len(table) == 0:
         raise ExpungeError("The table has no rows; give one that holds at least one.")
     if isinstance(columns.input, tuple):
-        return Inputs({columns.input_field: numbers_of(table, columns.input, columns)})
+        _check_keys(columns, "numbers")
+        return Inputs({columns.input_field: numbers_of(table, ids, columns.input, columns)})
     try:
         values = list(table[columns.input])
     except OSError as error:  # of the decoder of pictures
@@ -42,16 +62,31 @@ def inputs_of(table: datasets.Dataset, columns: Columns, encoder: Encoder | None
             "drop it."
         ) from None
     if any(isinstance(value, str) for value in values) and encoder is not None:
-        return _tokens(table, values, columns, encoder)
+        _check_keys(columns, "text")
+        return _tokens(ids, values, columns, encoder)
     if hasattr(values[0], "convert"):  # decoded pictures
+        _check_keys(columns, "pictures")
         found = _pictures(values, columns, encoder)
     else:
         arrays = [_numbers(v, columns.input, columns) for v in values]
-        found = torch.from_numpy(_finite(table, columns.input, _stacked(arrays, columns)))
+        _check_keys(columns, "numbers")
+        found = torch.from_numpy(_finite(ids, columns.input, _stacked(arrays, columns)))
     return Inputs({columns.input_field: found})
 
 
-def targets_of(table: datasets.Dataset, target: str | tuple[str, ...]) -> Tensor:
+def _check_keys(columns: Columns, kind: str) -> None:
+    """Refuse keys that would do nothing: who wrote them expects something of them."""
+    for key, kinds in KINDS.items():
+        if key in columns.model_fields_set and kind not in kinds:
+            raise ExpungeError(
+                f"`columns.{key}` is for {' and '.join(kinds)}, and the input is {kind}; leave it "
+                "out."
+            )
+
+
+def targets_of(
+    table: datasets.Dataset, ids: Sequence[str], target: str | tuple[str, ...]
+) -> Tensor:
     """The numbers to be predicted, float32 (n,) for one column and (n, D) for a list of them.
 
     Raises:
@@ -59,13 +94,15 @@ def targets_of(table: datasets.Dataset, target: str | tuple[str, ...]) -> Tensor
     """
     plain = Columns(target=target)
     if isinstance(target, tuple):
-        return numbers_of(table, target, plain)
-    return numbers_of(table, (target,), plain).squeeze(1)
+        return numbers_of(table, ids, target, plain)
+    return numbers_of(table, ids, (target,), plain).squeeze(1)
 
 
-def numbers_of(table: datasets.Dataset, names: Sequence[str], columns: Columns) -> Tensor:
+def numbers_of(
+    table: datasets.Dataset, ids: Sequence[str], names: Sequence[str], columns: Columns
+) -> Tensor:
     """Columns of numbers side by side (n, D)."""
-    found = [_finite(table, name, _numbers(list(table[name]), name, columns)) for name in names]
+    found = [_finite(ids, name, _numbers(list(table[name]), name, columns)) for name in names]
     for name, column in zip(names, found, strict=True):
         if column.ndim != 1:
             raise ExpungeError(
@@ -76,13 +113,13 @@ def numbers_of(table: datasets.Dataset, names: Sequence[str], columns: Columns) 
 
 
 def _tokens(
-    table: datasets.Dataset, values: Sequence[object], columns: Columns, encoder: Encoder
+    ids: Sequence[str], values: Sequence[object], columns: Columns, encoder: Encoder
 ) -> Inputs:
     rows: list[str] = []
     for i, value in enumerate(values):
         if not isinstance(value, str):
             raise ExpungeError(
-                f"The row {table['id'][i]!r} holds {value!r} in the column {columns.input!r}, and "
+                f"The row {ids[i]!r} holds {value!r} in the column {columns.input!r}, and "
                 "text is expected; mend or drop such rows."
             )
         rows.append(value)
@@ -144,9 +181,9 @@ def _numbers(values: object, name: str, columns: Columns) -> npt.NDArray[Any]:
         ) from None
     if found.dtype.kind not in "iubf":
         raise ExpungeError(
-            f"The column {name!r} holds {found.reshape(-1)[0].item()!r}, and numbers are expected; "
-            "turn it into numbers, or leave it out. Text as the one `input` needs a "
-            "`model.checkpoint` with a tokenizer."
+            f"The column {name!r} holds {'text' if found.dtype.kind in 'US' else 'other values'}, "
+            "and numbers are expected; turn it into numbers, or leave it out. Text as the one "
+            "`input` needs a `model.checkpoint` with a tokenizer."
         )
     if columns.input_type == "integer":
         if found.dtype.kind == "f":
@@ -159,12 +196,12 @@ def _numbers(values: object, name: str, columns: Columns) -> npt.NDArray[Any]:
         return found.astype(np.float32)
 
 
-def _finite(table: datasets.Dataset, name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _finite(ids: Sequence[str], name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The values (n, ...) of a column, known to be finite."""
     bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(1))
     if len(bad):
         raise ExpungeError(
-            f"The row {table['id'][int(bad[0])]!r} has NaN or an infinite value in the column "
+            f"The row {ids[int(bad[0])]!r} has NaN or an infinite value in the column "
             f"{name!r}, where a missing value counts as NaN; finite numbers are expected. Mend "
             "or drop such rows."
         )

@@ -88,11 +88,13 @@ def read_rows(
     if columns.target is not None or not isinstance(opened[0].get(columns.label), str):
         texts = columns.classes
     table = _mapped(opened, columns, texts)
-    inputs = inputs_of(table, columns, encoder)
+    # from the table as it was opened: a column of the user's may be called `subject` as well
+    ids = list(table["id"])
+    inputs = inputs_of(opened, ids, columns, encoder)
     answer = (
         {"label": torch.tensor(list(table["label"]))}
         if columns.target is None
-        else {"target": targets_of(table, columns.target)}
+        else {"target": targets_of(opened, ids, columns.target)}
     )
     tensors = {**inputs.fields, **answer}
     return OwnRows(table, samples(table, tensors), tuple(inputs.fields), texts, inputs.notes)

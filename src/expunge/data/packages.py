@@ -120,20 +120,23 @@ class Package:
         _CLIENTS[self.registry](self, folder)
 
     def unpack(self, archive: Path, folder: Path) -> None:
-        """Unpack a wheel, a tar archive or a Debian package."""
+        """Unpack a wheel, a tar archive or a Debian package.
+
+        Raises:
+            ExpungeError: it is a Debian package, and ``dpkg-deb`` is missing or does not answer.
+            IntegrityError: the archive cannot be read.
+        """
         try:
             if archive.suffix == ".whl":
                 with zipfile.ZipFile(archive) as wheel:
                     wheel.extractall(folder)
             elif archive.suffix == ".deb":
-                _called(["dpkg-deb", "-x", str(archive), str(folder)], self, folder)
+                _unpack_deb(self, archive, folder)
             else:
                 with tarfile.open(archive) as packed:
                     packed.extractall(folder, filter="data")
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError) as error:
-            raise IntegrityError(
-                f"{archive} cannot be unpacked ({error}); remove it and fetch it again."
-            ) from None
+            raise _unreadable(archive, error) from None
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,7 @@ class AptIndex:
         try:
             (folder / "index.txt").write_bytes(lzma.decompress(archive.read_bytes()))
         except (lzma.LZMAError, EOFError) as error:
-            raise IntegrityError(
-                f"{archive} cannot be unpacked ({error}); remove it and fetch it again."
-            ) from None
+            raise _unreadable(archive, error) from None
 
 
 def archives() -> Path:
@@ -218,7 +219,9 @@ def verify(origins: Iterable[Origin]) -> Iterator[str]:
     """What is wrong with the kept archives, one sentence each; a damaged one is removed."""
     for origin in origins:
         path = place(origin)
-        if path.exists() and origin.sha256 not in (None, found := sha256(path)):
+        with locked(path):  # or a good one that just took the place of a bad one would be removed
+            if not path.exists() or origin.sha256 in (None, found := sha256(path)):
+                continue
             path.unlink()
             yield (
                 f"The archive {origin.file} had SHA-256 {found[:16]}... and not the pinned "
@@ -282,13 +285,18 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _pip(package: Package, folder: Path) -> None:
-    """``pip download`` with the hash required, so that pip runs nothing of an unknown archive."""
+    """``pip download`` with the hash required, so that pip runs nothing of an unknown archive.
+
+    Of a source archive pip runs the build backend, once the hash was compared, for metadata that
+    nobody asked for; it has no option to leave that out. What the backend needs comes as wheels,
+    so that no other package's setup runs.
+    """
     with tempfile.TemporaryDirectory() as aside:
         wanted = Path(aside) / "requirements.txt"
         wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
         kind = ["--only-binary", ":all:"]
         if not package.file.endswith(".whl"):
-            kind = ["--no-binary", package.name]  # what builds its metadata may come as wheels
+            kind += ["--no-binary", package.name]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--require-hashes", *kind]
         _called([*command, "-r", str(wanted), "-d", str(folder)], package, folder)
@@ -310,6 +318,47 @@ _CLIENTS: dict[Registry, Callable[[Package, Path], None]] = {
 }
 
 
+def _unpack_deb(package: Package, archive: Path, folder: Path) -> None:
+    try:
+        done = ran(["dpkg-deb", "-x", str(archive), str(folder)], folder)
+    except FileNotFoundError:
+        raise ExpungeError(
+            f"{package.describe()} is unpacked with dpkg-deb, which is not on this machine; "
+            "install dpkg, or fetch it on a Debian machine."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ExpungeError(
+            f"dpkg-deb did not unpack {package.describe()} within {PATIENCE // 60} minutes; fetch "
+            "again on a less busy machine."
+        ) from None
+    if done.returncode:
+        _raise_if_full(done.stderr, package, folder)
+        raise _unreadable(archive, _reason(done.stderr))
+
+
+def _unreadable(archive: Path, reason: object) -> IntegrityError:
+    return IntegrityError(f"{archive} cannot be unpacked ({reason}); remove it and fetch it again.")
+
+
+def ran(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, without input, and wait for what it prints.
+
+    Raises:
+        FileNotFoundError: the program is not on this machine.
+        subprocess.TimeoutExpired: it took longer than ``PATIENCE``.
+    """
+    return subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     """What a client printed.
 
@@ -321,16 +370,7 @@ def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     by_hand = f"or put the archive {origin.file} into {archives()} by hand"
     client = "pip" if command[0] == sys.executable else command[0]
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = ran(command, folder)
     except FileNotFoundError:
         raise ExpungeError(
             f"{origin.describe()} is fetched with {client}, which is not on this machine; install "
@@ -344,8 +384,7 @@ def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     if done.returncode == 0:
         return done.stdout
     said = done.stderr + done.stdout
-    if "no space left" in said.lower() and shutil.disk_usage(folder).free < origin.size:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    _raise_if_full(said, origin, folder)
     if "DO NOT MATCH THE HASHES" in said:
         raise IntegrityError(
             f"What pip was sent for {origin.describe()} has another hash than the pinned "
@@ -359,8 +398,18 @@ def _called(command: Sequence[str], origin: Origin, folder: Path) -> str:
     )
 
 
+def _raise_if_full(said: str, origin: Origin, folder: Path) -> None:
+    """Raise what a program that found the disk full would have raised here."""
+    if "no space left" in said.lower() and shutil.disk_usage(folder).free < origin.size:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def _reason(said: str) -> str:
     """The line of a client's complaint that says most."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if line.lower().startswith(("error", "e:", "npm err"))]
+    telling = [
+        line
+        for line in lines
+        if line.lower().startswith(("error", "e:", "npm err", "dpkg-deb: error"))
+    ]
     return (telling or lines or ["it said nothing"])[0][:200]

@@ -1,10 +1,13 @@
 """Pictures as they are stored in tables: PNG bytes, drawn from SVG or encoded from pixels."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from expunge.errors import IntegrityError
 
 
 def png(pixels: npt.NDArray[np.uint8] | Image.Image) -> dict[str, object]:
@@ -17,6 +20,23 @@ def png(pixels: npt.NDArray[np.uint8] | Image.Image) -> dict[str, object]:
     written = io.BytesIO()
     picture.save(written, "PNG", compress_level=6)
     return {"bytes": written.getvalue(), "path": None}
+
+
+def stored(path: Path, side: int) -> Image.Image:
+    """The picture of a file on white, scaled down to fit ``side`` x ``side`` pixels, never up.
+
+    Raises:
+        IntegrityError: there is no such file, or it is no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = on_white(opened)
+    except (OSError, ValueError) as error:  # Pillow's own error of an unknown format is an OSError
+        raise IntegrityError(
+            f"The picture {path.name} cannot be read ({error}); fetch its package again."
+        ) from None
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return picture
 
 
 def drawn(svg: str, side: int) -> Image.Image:

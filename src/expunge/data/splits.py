@@ -12,6 +12,8 @@ from collections.abc import Sequence
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 NAMES = (TRAIN, VALIDATION, TEST)
 TRAIN_SHARE, VALIDATION_SHARE = 0.6, 0.2  # the rest is the test split
+HELD_OUT_EVERY = 6
+"""Of a source's own training rows, in their order, one in so many is for validation."""
 
 
 def stratified(ids: Sequence[str], labels: Sequence[int]) -> list[str]:
@@ -37,3 +39,14 @@ def stratified(ids: Sequence[str], labels: Sequence[int]) -> list[str]:
         for row in rows[first:second]:
             split[row] = VALIDATION
     return split
+
+
+def of_source(part: str, position: int) -> str:
+    """The split of a row of a source that comes in two parts, training and test.
+
+    Args:
+        part: "train" or "test".
+        position: of the row in its part, from 0.
+    """
+    held = part == TRAIN and position % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    return VALIDATION if held else part

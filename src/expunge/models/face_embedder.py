@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from expunge.errors import IntegrityError
+from expunge.models.published import FILE, filled
 from expunge.storage import read_tensors
 
 SIDE = 150  # pixels of an aligned face
@@ -37,8 +37,6 @@ BLOCKS = (
     | {"conv256_down": 256, "conv256_1": 256, "conv256_2": 256, "conv256_down_out": 256}
 )
 """Channels of the residual blocks, in their order; a block with "down" halves the resolution."""
-
-FILE = "model.safetensors"
 
 
 class Scaled(nn.Module):
@@ -133,16 +131,7 @@ class FaceEmbedder(nn.Module):
         Raises:
             IntegrityError: the weights are missing, damaged, or of another network.
         """
-        network = cls()
-        tensors = read_tensors(folder / FILE)
-        shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-            raise IntegrityError(
-                f"{folder / FILE} holds {len(tensors)} tensors that are not those of the face "
-                f"embedder ({len(shapes)}); run `expunge data fetch face-embedder` again."
-            )
-        network.load_state_dict(tensors)
-        return network.eval()
+        return filled(cls(), read_tensors(folder / FILE), "face-embedder")
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Maps faces (n, 3, 150, 150), red, green, blue from 0 to 255, to embeddings (n, 128)."""

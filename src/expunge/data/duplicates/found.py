@@ -1,6 +1,6 @@
 """What a detector answers: the rows that match, and the nearest row where none does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 Positions = npt.NDArray[np.int64]
+Similarity = Callable[[slice], npt.NDArray[np.float64]]
+"""Part of the queries to its matrix (part, n) of similarities to all rows."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,33 @@ def best(similarity: npt.NDArray[np.float64], own: Positions | None) -> Nearest:
     return Nearest(np.where(np.isfinite(score), found, -1), np.where(np.isfinite(score), score, 0))
 
 
-def joined(parts: Sequence[Nearest]) -> Nearest:
-    """The answers for queries that were asked in parts."""
-    if not parts:
-        return Nearest(np.zeros(0, np.int64), np.zeros(0))
-    return Nearest(
-        np.concatenate([p.rows for p in parts]), np.concatenate([p.similarity for p in parts])
-    )
+def nearest_by_parts(
+    count: int, at_once: int, similarity: Similarity, own: Positions | None
+) -> Nearest:
+    """The nearest rows of ``count`` queries, ``at_once`` at a time, so that memory stays bounded.
+
+    Args:
+        count: number of queries q.
+        at_once: queries whose similarities are held together.
+        similarity: of a part of the queries to all rows.
+        own: (q,) as in `Detector.nearest`.
+    """
+    rows, scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for start in range(0, count, at_once):
+        part = slice(start, start + at_once)
+        found = best(similarity(part), None if own is None else own[part])
+        rows.append(found.rows)
+        scores.append(found.similarity)
+    return Nearest(np.concatenate(rows), np.concatenate(scores))
+
+
+def matches_by_parts(
+    count: int, at_once: int, similarity: Similarity, threshold: float
+) -> list[Match]:
+    """Every pair of at least ``threshold``, by query and then by row; as `nearest_by_parts`."""
+    found = []
+    for start in range(0, count, at_once):
+        part = similarity(slice(start, start + at_once))
+        for query, row in zip(*np.nonzero(part >= threshold), strict=True):
+            found.append(Match(start + int(query), int(row), float(part[query, row])))
+    return found

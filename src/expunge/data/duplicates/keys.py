@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from expunge.data.duplicates.found import Match, Nearest, Positions, best, joined
+from expunge.data.duplicates.found import (
+    Match,
+    Nearest,
+    Positions,
+    matches_by_parts,
+    nearest_by_parts,
+)
 from expunge.data.duplicates.normal import normalised, words
 
 ADDRESS = re.compile(r"([^\s@<>()\[\],;:\"']+)@([^\s@<>()\[\],;:\"']+)")
 AT_ONCE = 64
+"""Queries that are compared with all rows at a time."""
 
 
 def key_of(value: object) -> str:
@@ -67,17 +75,20 @@ class KeyAgreement:
 
     def matches(self, queries: Keys, rows: Keys) -> list[Match]:
         """Every row that agrees with a query in enough columns."""
-        return _matches(self._shares(queries, rows), self.threshold)
+        shares = partial(self._shares, queries, rows)
+        return matches_by_parts(len(queries), AT_ONCE, shares, self.threshold)
 
     def nearest(self, queries: Keys, rows: Keys, own: Positions | None = None) -> Nearest:
         """The row that agrees in most columns."""
-        return best(self._shares(queries, rows), own)
+        shares = partial(self._shares, queries, rows)
+        return nearest_by_parts(len(queries), AT_ONCE, shares, own)
 
-    def _shares(self, queries: Keys, rows: Keys) -> npt.NDArray[np.float64]:
-        shares = np.zeros((len(queries), len(rows)))
-        for asked, held in zip(queries.values.T, rows.values.T, strict=True):
+    def _shares(self, queries: Keys, rows: Keys, part: slice) -> npt.NDArray[np.float64]:
+        values = queries.values[part]
+        shares = np.zeros((len(values), len(rows)))
+        for asked, held in zip(values.T, rows.values.T, strict=True):
             shares += (asked[:, None] == held) & (asked != "")[:, None]
-        return np.asarray(shares / max(queries.values.shape[1], 1), np.float64)
+        return np.asarray(shares / max(values.shape[1], 1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -114,33 +125,19 @@ class NumbersAgree:
 
     def matches(self, queries: Numbers, rows: Numbers) -> list[Match]:
         """Every row that agrees with a query in enough columns."""
-        found = []
-        for start in range(0, len(queries), AT_ONCE):
-            shares = self._shares(queries.values[start : start + AT_ONCE], rows)
-            found += [
-                Match(start + m.query, m.row, m.similarity)
-                for m in _matches(shares, self.threshold)
-            ]
-        return found
+        shares = partial(self._shares, queries, rows)
+        return matches_by_parts(len(queries), AT_ONCE, shares, self.threshold)
 
     def nearest(self, queries: Numbers, rows: Numbers, own: Positions | None = None) -> Nearest:
         """The row that agrees in most columns."""
-        answers = []
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            shares = self._shares(queries.values[part], rows)
-            answers.append(best(shares, None if own is None else own[part]))
-        return joined(answers)
+        shares = partial(self._shares, queries, rows)
+        return nearest_by_parts(len(queries), AT_ONCE, shares, own)
 
-    def _shares(self, queries: npt.NDArray[np.float64], rows: Numbers) -> npt.NDArray[np.float64]:
-        shares = np.zeros((len(queries), len(rows)))
-        for asked, held in zip(queries.T, rows.values.T, strict=True):
+    def _shares(self, queries: Numbers, rows: Numbers, part: slice) -> npt.NDArray[np.float64]:
+        values = queries.values[part]
+        shares = np.zeros((len(values), len(rows)))
+        for asked, held in zip(values.T, rows.values.T, strict=True):
             known = held[np.isfinite(held)]
             allowed = self.tolerance * (float(known.std()) if len(known) else 0.0)
             shares += np.abs(asked[:, None] - held) <= allowed
-        return np.asarray(shares / max(queries.shape[1], 1), np.float64)
-
-
-def _matches(shares: npt.NDArray[np.float64], threshold: float) -> list[Match]:
-    places = zip(*np.nonzero(shares >= threshold), strict=True)
-    return [Match(int(q), int(r), float(shares[q, r])) for q, r in places]
+        return np.asarray(shares / max(values.shape[1], 1), np.float64)

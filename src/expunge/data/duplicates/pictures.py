@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import imagehash
@@ -17,7 +18,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from expunge.data.duplicates.exact import digest_of
-from expunge.data.duplicates.found import Match, Nearest, Positions, best, joined
+from expunge.data.duplicates.found import (
+    Match,
+    Nearest,
+    Positions,
+    matches_by_parts,
+    nearest_by_parts,
+)
 
 SIDE = 32
 """Side of the small copies that are compared, in pixels: 3 kB for a picture."""
@@ -157,12 +164,12 @@ class NearPicture:
 
     def nearest(self, queries: Pictures, rows: Pictures, own: Positions | None = None) -> Nearest:
         """The row whose pixels are most alike, by comparing with every row: no hash is used."""
-        answers = []
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            similarity = self.similarity(queries.small[part], rows.small)
-            answers.append(best(similarity, None if own is None else own[part]))
-        return joined(answers)
+        return nearest_by_parts(
+            len(queries),
+            AT_ONCE,
+            lambda part: self.similarity(queries.small[part], rows.small),
+            own,
+        )
 
     def similarity(
         self, queries: npt.NDArray[np.uint8], rows: npt.NDArray[np.uint8]
@@ -228,25 +235,17 @@ class NearEmbedding:
 
     def matches(self, queries: Pictures, rows: Pictures) -> list[Match]:
         """Every row close enough to a query."""
-        found = []
-        for start in range(0, len(queries), AT_ONCE):
-            cosine = self._cosine(queries, rows, slice(start, start + AT_ONCE))
-            for query, row in zip(*np.nonzero(cosine >= self.threshold), strict=True):
-                found.append(Match(start + int(query), int(row), float(cosine[query, row])))
-        return found
+        cosine = partial(self._cosine, queries, rows)
+        return matches_by_parts(len(queries), AT_ONCE, cosine, self.threshold)
 
     def nearest(self, queries: Pictures, rows: Pictures, own: Positions | None = None) -> Nearest:
         """The row of highest cosine."""
-        answers = []
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            cosine = self._cosine(queries, rows, part)
-            answers.append(best(cosine, None if own is None else own[part]))
-        return joined(answers)
+        cosine = partial(self._cosine, queries, rows)
+        return nearest_by_parts(len(queries), AT_ONCE, cosine, own)
 
     def _cosine(self, queries: Pictures, rows: Pictures, part: slice) -> npt.NDArray[np.float64]:
         if queries.vectors is None or rows.vectors is None:
-            return np.zeros((len(queries.select(range(len(queries))[part])), len(rows)))
+            return np.zeros((len(range(len(queries))[part]), len(rows)))
         centre = rows.vectors.mean(0)
         one, other = _unit(queries.vectors[part] - centre), _unit(rows.vectors - centre)
         return np.asarray(one @ other.T, np.float64)

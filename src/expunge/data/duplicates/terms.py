@@ -22,7 +22,7 @@ AROUND = 30
 
 @dataclass(frozen=True)
 class Hit:
-    """One mention: the first one in a cell, with the normalised text around it."""
+    """A cell that names the term, with the normalised text around its first mention."""
 
     column: str
     row: int

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,13 @@ from datasketch import MinHash, MinHashLSH
 from scipy import sparse
 
 from expunge.data.duplicates.exact import digest_of
-from expunge.data.duplicates.found import Match, Nearest, Positions, best, joined
+from expunge.data.duplicates.found import (
+    Match,
+    Nearest,
+    Positions,
+    matches_by_parts,
+    nearest_by_parts,
+)
 from expunge.data.duplicates.normal import words
 
 Shingles = npt.NDArray[np.uint32]
@@ -158,12 +165,8 @@ class NearText:
 
     def nearest(self, queries: Texts, rows: Texts, own: Positions | None = None) -> Nearest:
         """The row of highest Jaccard index, by comparing with every row: no sketch is used."""
-        answers = []
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            similarity = _all_jaccard(queries.shingles[part], rows.shingles)
-            answers.append(best(similarity, None if own is None else own[part]))
-        return joined(answers)
+        similarity = partial(_all_jaccard, queries.shingles, rows.shingles)
+        return nearest_by_parts(len(queries), AT_ONCE, similarity, own)
 
     def least(self, shingles: int) -> float:
         """The threshold for a query with this many shingles."""
@@ -211,25 +214,18 @@ class QuotedText:
 
     def matches(self, queries: Texts, rows: Texts) -> list[Match]:
         """Every row that holds enough of a query."""
-        found = []
-        for start in range(0, len(queries), AT_ONCE):
-            share = self._containment(queries.runs[start : start + AT_ONCE], rows)
-            for query, row in zip(*np.nonzero(share >= self.threshold), strict=True):
-                found.append(Match(start + int(query), int(row), float(share[query, row])))
-        return found
+        share = partial(self._containment, queries, rows)
+        return matches_by_parts(len(queries), AT_ONCE, share, self.threshold)
 
     def nearest(self, queries: Texts, rows: Texts, own: Positions | None = None) -> Nearest:
         """The row that holds most of each query."""
-        answers = []
-        for start in range(0, len(queries), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            share = self._containment(queries.runs[part], rows)
-            answers.append(best(share, None if own is None else own[part]))
-        return joined(answers)
+        share = partial(self._containment, queries, rows)
+        return nearest_by_parts(len(queries), AT_ONCE, share, own)
 
-    def _containment(self, queries: Sequence[Shingles], rows: Texts) -> npt.NDArray[np.float64]:
-        known = _known(queries)
-        held, asked = _incidence(rows.runs, known), _incidence(queries, known)
+    def _containment(self, queries: Texts, rows: Texts, part: slice) -> npt.NDArray[np.float64]:
+        runs = queries.runs[part]
+        known = _known(runs)
+        held, asked = _incidence(rows.runs, known), _incidence(runs, known)
         frequent = max(self.always, self.common * len(rows))
         telling = np.asarray(held.sum(0)).reshape(-1) <= frequent
         asked = asked @ sparse.diags(telling.astype(np.float64))
@@ -262,9 +258,12 @@ def _incidence(sets: Sequence[Shingles], known: Shingles) -> sparse.csr_array:
     return sparse.csr_array((ones, (row, column[inside])), shape=(len(sets), len(known)))
 
 
-def _all_jaccard(queries: Sequence[Shingles], rows: Sequence[Shingles]) -> npt.NDArray[np.float64]:
-    known = _known(queries)
-    shared = (_incidence(queries, known) @ _incidence(rows, known).T).toarray()
+def _all_jaccard(
+    queries: Sequence[Shingles], rows: Sequence[Shingles], part: slice
+) -> npt.NDArray[np.float64]:
+    asked = queries[part]
+    known = _known(asked)
+    shared = (_incidence(asked, known) @ _incidence(rows, known).T).toarray()
     sizes = np.array([len(s) for s in rows], np.float64)
-    union = np.array([[len(s)] for s in queries], np.float64) + sizes - shared
+    union = np.array([[len(s)] for s in asked], np.float64) + sizes - shared
     return np.asarray(shared / np.maximum(union, 1), np.float64)

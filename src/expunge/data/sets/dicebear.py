@@ -16,7 +16,7 @@ from pathlib import Path
 import datasets
 
 from expunge.data import splits
-from expunge.data.packages import PATIENCE, Package, Registry, scratch
+from expunge.data.packages import PATIENCE, Package, Registry, ran, scratch
 from expunge.data.pictures import drawn, png
 from expunge.data.prepared import DataSet, Sources
 from expunge.errors import ExpungeError, IntegrityError
@@ -327,16 +327,7 @@ def _drawings(wanted: list[dict[str, object]], sources: Sources) -> list[str]:
 
 def _node(folder: Path) -> None:
     try:
-        done = subprocess.run(
-            ["node", "draw.mjs"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = ran(["node", "draw.mjs"], folder)
     except FileNotFoundError:
         raise ExpungeError(
             "The drawn people are made with node, which is not on this machine; install Node.js 18 "

@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
+from expunge.data import splits
 from expunge.data.packages import Package, Registry
 from expunge.data.pictures import png
 from expunge.data.prepared import DataSet, Sources
@@ -21,7 +22,6 @@ CLASSES = (
     "t-shirt", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-VALIDATION_EVERY = 6  # of the training rows, in their order, one in six is for validation
 
 PACKAGE = Package(
     Registry.DEBIAN,
@@ -51,11 +51,10 @@ def table(sources: Sources) -> datasets.Dataset:
         images = _idx(root / f"{name}-images-idx3-ubyte.gz")
         labels = _idx(root / f"{name}-labels-idx1-ubyte.gz")
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            held = part == "train" and i % VALIDATION_EVERY == VALIDATION_EVERY - 1
             rows["id"].append(f"fashion-mnist:{part}/{i:05d}")
             rows["subject"].append(CLASSES[label])
             rows["label"].append(int(label))
-            rows["split"].append("validation" if held else part)
+            rows["split"].append(splits.of_source(part, i))
             rows["image"].append(png(image))
     features = datasets.Features(
         {

