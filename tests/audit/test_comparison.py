@@ -36,6 +36,7 @@ from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.protocol import Method
 from expunge.methods.retrain import Retrain
+from expunge.problem import Access
 from expunge.recipe import Recipe, Role
 from expunge.requests import Request, Rows
 from expunge.run import Run
@@ -241,6 +242,12 @@ class Breaks(GradientAscent):
         raise RuntimeError("out of memory\nand more")
 
 
+@dataclass(frozen=True)
+class NeedsMore(Breaks):
+    name: ClassVar[str] = "needs-more"
+    prepares_with: ClassVar[Access] = Access.to(Role.PRIOR)
+
+
 def test_a_failing_method_is_a_row_that_says_so_and_the_others_go_on(
     comparison: Comparison, tmp_path: Path
 ) -> None:
@@ -345,6 +352,34 @@ def test_texts_are_escaped_and_the_page_asks_nothing_of_a_network(
 )
 def test_spreads_have_as_many_decimals_as_their_size_needs(found: Spread | None, text: str) -> None:
     assert spread_text(found) == text
+
+
+def test_a_request_with_the_name_of_a_column_has_one_of_its_own(
+    comparison: Comparison, cells: dict[tuple[str, int], Cell]
+) -> None:
+    found = compared(comparison, cells, requests=(RETAINED, "threes"))
+    columns = found.rows(AS_IT_COMES)[0].columns
+    assert list(columns) == found.columns()
+    plain = compared(comparison, cells).rows(AS_IT_COMES)[0].columns
+    assert columns[f"request {RETAINED}"] == plain["eights"]
+    assert columns[RETAINED] == plain[RETAINED]
+
+
+def test_a_method_that_does_not_fit_is_a_row_that_says_so_and_is_not_run(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    few = replace(comparison, seeds=(0, 1), cells=Cells(tmp_path))
+    unfit = contender(NeedsMore())
+    chosen = [unfit, CONTENDERS[0]]
+    told: list[str] = []
+    cells = few.conduct(chosen, lambda name, seed, stored: told.append(name))
+    assert unfit.name not in told
+    found = compared(few, cells, contenders=tuple(chosen))
+    [*_, row, _] = found.rows(AS_IT_COMES)
+    assert found.caution() == "No two methods answered on one seed, so nothing was tested."
+    assert row.note == "Does not fit: needs the prior set; there is forget, retain, train."
+    with pytest.raises(ExpungeError, match="None of the methods fits"):
+        few.conduct([unfit], quiet)
 
 
 def test_many_requests_have_one_column(

@@ -43,6 +43,7 @@ def test_the_exact_test_is_that_of_scipy() -> None:
 
 def test_rounding_does_not_take_the_observed_pattern_out() -> None:
     assert sign_flip([0.1, 0.2, 0.30000000000000004, 0.7, 1e-17]) == 2 / 2**5 * 2
+    assert sign_flip([0.1, -0.7, 0.7, -0.1]) == 1.0  # whose sum is 0 only up to rounding
 
 
 def test_many_seeds_are_drawn_and_the_p_is_near_the_exact_one() -> None:

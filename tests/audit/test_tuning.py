@@ -1,5 +1,6 @@
 """Tuning: equal budgets, defaults first, the same trials after a kill, nothing from test rows."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from expunge.audit.tuning import Evaluation, Objective, Trials, Tuned
 from expunge.benchmarks.shipped import Work
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
+from expunge.families.abilities import HasMargins, HasNeutral
+from expunge.families.dual_encoder import DualEncoder
+from expunge.families.regressor import Regressor
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.negation import Negation
@@ -239,6 +243,79 @@ def test_what_a_trial_depends_on_is_described(case: Case) -> None:
     ]
     for other in others:
         assert other.describe() != described
+
+
+def test_prompts_are_described_number_by_number(case: Case) -> None:
+    prompts = torch.zeros(200, 77, dtype=torch.int64)  # far more than a text of them would show
+    other = prompts.clone()
+    other[100, 40] = 1
+    one, same, changed = (
+        replace(case, family=DualEncoder({"input_ids": tokens})).describe()["family"]
+        for tokens in (prompts, prompts.clone(), other)
+    )
+    assert one == same != changed
+
+
+class Dropping(nn.Module):
+    """A layer whose weights do not show everything that it does."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.layer, self.share = nn.Linear(2, 2), share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(self.layer(x), self.share, self.training)
+
+
+def test_what_weights_do_not_show_of_a_recipe_is_described(case: Case) -> None:
+    assert case.recipe is not None
+
+    def with_builder(share: float, frozen: bool, training: bool) -> Case:
+        def build(seed: int) -> nn.Module:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                made = Dropping(share).train(training)
+            made.layer.bias.requires_grad_(not frozen)
+            return made
+
+        assert case.recipe is not None
+        return replace(case, recipe=replace(case.recipe, builder=build))
+
+    settings = [(0.1, False, True), (0.2, False, True), (0.1, True, True), (0.1, False, False)]
+    described = [repr(with_builder(*setting).describe()) for setting in settings]
+    assert len(set(described)) == len(settings)
+    assert repr(with_builder(*settings[0]).describe()) == described[0]
+
+
+def test_a_frozen_base_is_another_case(case: Case) -> None:
+    frozen = copy.deepcopy(case.base)
+    next(iter(frozen.parameters())).requires_grad_(False)
+    assert replace(case, base=frozen).describe() != case.describe()
+
+
+def test_what_a_method_lacks_is_said_of_the_case_as_it_is(case: Case) -> None:
+    assert case.unfit(Retrain()) is None
+    assert replace(case, recipe=None).unfit(Retrain()) == "needs the recipe; there is none"
+    family = Regressor()
+    assert replace(case, family=family).unfit(GradientAscent()) is None
+
+    @dataclass(frozen=True)
+    class Careless(GradientAscent):
+        @property
+        def needs(self) -> tuple[type, ...]:
+            return (HasNeutral, HasMargins)
+
+    assert replace(case, family=family).unfit(Careless()) == (
+        "the family 'regressor' lacks HasNeutral and the family 'regressor' lacks HasMargins"
+    )
+
+    @dataclass(frozen=True)
+    class Broken(GradientAscent):
+        @property
+        def needs(self) -> tuple[type, ...]:
+            raise RuntimeError("mend me")
+
+    assert case.unfit(Broken()) == "it cannot be asked what it needs (RuntimeError: mend me)"
 
 
 def _first(table: Any, count: int) -> Any:

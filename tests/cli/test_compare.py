@@ -73,6 +73,19 @@ def test_what_cannot_be_used_is_said_before_any_work(
     assert not out.exists()
 
 
+def test_a_method_that_does_not_fit_is_a_row_and_needs_no_trials(
+    example: Callable[..., Path], tmp_path: Path, weights: Path
+) -> None:
+    run_file, storage = example(recipe=None), tmp_path / "t.db"
+    given = ["--oracle", weights]
+    tuned = invoked("tune", run_file, "negation", "--trials", 1, "--storage", storage, *given)
+    assert tuned.exit_code == 0, tuned.exception
+    command = ["compare", run_file, "negation", "retrain", "--tuned", storage, "--seeds", 1]
+    result = invoked(*command, "--out", tmp_path / "compared", *given)
+    assert result.exit_code == 0, result.exception
+    assert "retrain: Does not fit: needs the recipe; there is none." in result.output
+
+
 def test_trials_of_other_rows_are_not_taken(example: Callable[..., Path], tmp_path: Path) -> None:
     storage, out = tmp_path / "t.db", tmp_path / "compared"
     tuned = invoked("tune", example(**FEW), "fine-tune", "--trials", 1, "--storage", storage)

@@ -108,3 +108,17 @@ def test_a_file_that_cannot_be_used_is_one_sentence(text: str, said: str, tmp_pa
 def test_an_argument_that_names_nothing_is_refused(given: list[str], said: str) -> None:
     with pytest.raises(ExpungeError, match=said):
         method_classes(given)
+
+
+def test_a_change_in_a_file_beside_it_is_another_method(tmp_path: Path) -> None:
+    (tmp_path / "steps_of_mine").mkdir()
+    (tmp_path / "steps_of_mine" / "__init__.py").write_text("from . import inner\n")
+    (tmp_path / "steps_of_mine" / "inner.py").write_text("RATE = 0.1\n")
+    (tmp_path / "unrelated.py").write_text("")
+    path = written(tmp_path, "import steps_of_mine\n" + COMPLETE)
+    [first] = method_classes([str(path)])
+    (tmp_path / "unrelated.py").write_text("x = 1\n")
+    [same] = method_classes([str(path)])
+    (tmp_path / "steps_of_mine" / "inner.py").write_text("RATE = 0.2\n")
+    [changed] = method_classes([str(path)])
+    assert first.source == same.source != changed.source

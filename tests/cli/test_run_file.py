@@ -265,6 +265,7 @@ def test_the_oracle_starts_where_fine_tuning_started_and_leaves_the_rest_frozen(
     recipe = {"epochs": 1, "batch_size": 4, "initial": "start", "train_only": ["layer.1", "classi"]}
     path = mails(tmp_path, recipe=recipe)
     start = bert(tmp_path / "start", num_labels=3)
+    tuned_from(tmp_path / "model", start)
     loaded = read(path)
     deployment = loaded.deployment
     assert deployment.recipe is not None
@@ -283,6 +284,50 @@ def test_the_oracle_starts_where_fine_tuning_started_and_leaves_the_rest_frozen(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("layer.1" in name or "classi" in name for name in changed)
+
+
+def tuned_from(folder: Path, start: Path) -> None:
+    """Give the model in a folder the weights of another, but for its head."""
+    own, initial = read_weights(folder), read_weights(start)
+    weights = {n: t if n.startswith("classifier") else initial[n] for n, t in own.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("initial", [None, "start"])
+def test_a_recipe_that_freezes_what_the_model_has_otherwise_is_refused(
+    initial: str | None, tmp_path: Path
+) -> None:
+    recipe = {"epochs": 1, "train_only": ["layer.1", "classi"]}
+    path = mails(tmp_path, recipe=recipe if initial is None else {**recipe, "initial": initial})
+    bert(tmp_path / "start")
+    with pytest.raises(ExpungeError, match="is frozen, and in the model it is another"):
+        read(path)
+
+
+def test_weights_are_measured_from_a_folder_too(tmp_path: Path) -> None:
+    path = mails(tmp_path)
+    bert(tmp_path / "original", id2label={0: "spam", 1: "ham"}, label2id={"spam": 0, "ham": 1})
+    given = ["--weights", tmp_path / "original", "--weights", tmp_path / "model/model.safetensors"]
+    result = invoked("evaluate", path, *given, "--json", tmp_path / "e.json")
+    assert result.exit_code == 0, result.exception
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert found[str(tmp_path / "model/model.safetensors")] == found["original"]
+    other = read(mails(tmp_path, model={"checkpoint": "original"}))
+    loaded = read(path)
+    assert digest_of(loaded.with_weights(tmp_path / "original")) == digest_of(other.deployment.base)
+    said = invoked("evaluate", houses(tmp_path), "--weights", tmp_path / "original").exception
+    assert "for a model with a builder a safetensors file is expected" in str(said)
+
+
+def test_weights_that_are_called_original_do_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = mails(tmp_path)
+    bert(tmp_path / "original", id2label={0: "spam", 1: "ham"}, label2id={"spam": 0, "ham": 1})
+    monkeypatch.chdir(tmp_path)
+    result = invoked("evaluate", path, "--weights", "original", "--json", "e.json")
+    assert result.exit_code == 0, result.exception
+    assert set(json.loads(Path("e.json").read_text())) == {"original", "./original"}
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -100,3 +100,14 @@ def test_a_given_oracle_takes_the_place_of_the_recipes(
     assert result.exit_code == 0, result.exception
     assert json.loads((tmp_path / "t.json").read_text())["original"] == 0
     assert not (tmp_path / "t.db.oracles").exists()
+
+
+def test_a_method_that_does_not_fit_is_refused_before_any_trial(
+    example: Callable[..., Path], tmp_path: Path, weights: Path
+) -> None:
+    command = ["tune", example(recipe=None), "negation", "retrain", "--oracle", weights]
+    result = invoked(*command, "--storage", tmp_path / "t.db")
+    assert isinstance(result.exception, ExpungeError), result.output
+    assert "The method 'retrain' does not fit: needs the recipe" in str(result.exception)
+    assert "trial" not in result.output
+    assert not (tmp_path / "t.db").exists()

@@ -86,6 +86,11 @@ def test_another_number_of_targets_is_refused_and_not_broadcast() -> None:
         Regressor().losses(nn.Unflatten(1, (3, 1)), batch)
 
 
+def test_units_for_another_number_of_targets_are_refused() -> None:
+    with pytest.raises(ExpungeError, match="2 units and 1 target"):
+        Regressor(units=(1.0, 2.0)).errors(nn.Linear(3, 1), rows(targets=1).columns)
+
+
 def test_it_has_no_classes_and_so_neither_margins_nor_neutral_targets() -> None:
     family = Regressor()
     assert all(isinstance(family, ability) for ability in (HasLoss, HasOutputs, HasErrors))

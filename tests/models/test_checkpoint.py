@@ -191,6 +191,55 @@ def test_a_saved_model_is_a_checkpoint_again(tmp_path: Path) -> None:
     assert again.texts(["the cat"], None).fields["input_ids"].tolist() == [[2, 4, 5, 3]]
 
 
+def test_what_is_saved_holds_no_earlier_weights(tmp_path: Path) -> None:
+    before = with_tokenizer(saved(bert(), tmp_path / "before"))
+    kept = {path.name for path in before.iterdir()}
+    for name in ("tf_model.h5", "flax_model.msgpack", "model.onnx", "optimizer.pt", "model.gguf"):
+        (before / name).write_bytes(b"the weights as they were")
+    (before / "pytorch_model.bin.index.json").write_text("{}")
+    (before / "modeling_own.py").write_text("")
+    opened = Checkpoint.open(before)
+    opened.save(opened.model(), tmp_path / "after")
+    assert {path.name for path in (tmp_path / "after").iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: transformers.BertModel(transformers.BertConfig(**{**TEXT, "hidden_size": 32})),
+        lambda: transformers.BertModel(transformers.BertConfig(**{**TEXT, "num_hidden_layers": 1})),
+        lambda: transformers.ViTModel(transformers.ViTConfig(**PICTURES)),
+    ],
+)
+def test_an_encoder_of_another_kind_is_no_start(other: Callable[[], Any], tmp_path: Path) -> None:
+    opened = Checkpoint.open(saved(bert(), tmp_path / "tuned"))
+    with pytest.raises(IntegrityError, match="fine-tuning did not start there"):
+        opened.started(saved(other(), tmp_path / "other"), 0)
+
+
+def test_the_start_of_a_dual_encoder_is_whole(tmp_path: Path) -> None:
+    opened = Checkpoint.open(saved(clip(), tmp_path / "tuned"))
+    start = clip()
+    read = opened.started(saved(start, tmp_path / "start"), 0).state_dict()
+    assert all(torch.equal(read[name], t) for name, t in start.state_dict().items())
+    with pytest.raises(IntegrityError, match="fine-tuning did not start there"):
+        opened.started(saved(bert(), tmp_path / "text"), 0)
+
+
+def test_weights_of_another_folder_are_read_as_this_model(tmp_path: Path) -> None:
+    opened = Checkpoint.open(saved(bert(num_labels=3), tmp_path / "one"))
+    other = bert(num_labels=3)
+    found = opened.with_weights_of(saved(other, tmp_path / "other")).state_dict()
+    assert all(torch.equal(found[name], t) for name, t in other.state_dict().items())
+    config = transformers.BertConfig(**{**TEXT, "hidden_size": 32}, num_labels=3)
+    wider = transformers.BertForSequenceClassification(config)
+    with pytest.raises(IntegrityError, match=r"lack 'bert\.[a-zA-Z.0-9]*', or have it in another"):
+        opened.with_weights_of(saved(wider, tmp_path / "wider"))
+    renamed = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    with pytest.raises(IntegrityError, match="names the classes a, b, c"):
+        opened.with_weights_of(saved(bert(**renamed), tmp_path / "renamed"))
+
+
 def broken(folder: Path, how: str) -> None:
     """One way in which a folder can be wrong."""
     config = json.loads((folder / "config.json").read_text())

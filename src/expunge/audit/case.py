@@ -4,12 +4,15 @@ Every answer starts from the same base with an empty history, so that methods an
 can be held against each other.
 """
 
+import dataclasses
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from expunge.aggregation.protocol import Aggregation
 from expunge.audit.measure import Panel
@@ -19,7 +22,7 @@ from expunge.data.samples import ROW, Samples, batches
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
-from expunge.methods.protocol import Method
+from expunge.methods.protocol import Method, missing
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named, Request
 from expunge.run import Run
@@ -99,6 +102,14 @@ class Case:
                 deployment.forget(request, method, run, strength)
         return deployment
 
+    def unfit(self, method: Method) -> str | None:
+        """Why the method cannot be run on this case, in clauses; None where it can."""
+        try:
+            lacks = missing(method, self.deployment().problem(self.requests[0], method))
+        except Exception as error:  # a third party's method may fail in any way
+            return f"it cannot be asked what it needs ({reason_of(error)})"
+        return " and ".join(lack.clause for lack in lacks) or None
+
     def retrained(self, run: Run) -> nn.Module:
         """The oracle: the recipe's model without the rows of all requests.
 
@@ -129,8 +140,8 @@ class Case:
     def describe(self) -> dict[str, object]:
         """Digests and settings of all that an answer depends on beside method and run."""
         return {
-            "base": digest_of(self.base),
-            "family": repr(self.family),
+            "base": [digest_of(self.base), digest_of_settings(self.base)],
+            "family": described(self.family),
             "train": digest_of_samples(self.train),
             "data": {role.value: digest_of_samples(s) for role, s in sorted(self.data.items())},
             "requests": [
@@ -161,10 +172,63 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
 
 
+def digest_of_settings(model: nn.Module) -> str:
+    """SHA-256 (hexadecimal) of what a module does that its weights do not show.
+
+    That is, of every submodule: its class and the file of it, whether it trains or evaluates, its
+    own numbers and texts such as the share of a dropout, and which parameters are frozen.
+    """
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    parts: list[object] = [frozen]
+    sources: dict[type, str] = {}
+    for name, module in model.named_modules():
+        kind = type(module)
+        sources.setdefault(kind, _source_of(kind))
+        own = {key: value for key, value in sorted(vars(module).items()) if _is_setting(key, value)}
+        parts.append([name, kind.__qualname__, sources[kind], own])
+    return _sha(repr(parts))
+
+
+def _is_setting(key: str, value: object) -> bool:
+    """Whether an attribute is a number, a text, or several; transformers' path is none."""
+    if isinstance(value, tuple):
+        return all(_is_setting(key, part) for part in value)
+    public = not key.startswith("_") and key != "name_or_path"
+    return public and isinstance(value, bool | int | float | str)
+
+
+def described(made: object) -> str:
+    """A dataclass field by field, tensors by their digests: their text leaves numbers out."""
+    if isinstance(made, Tensor):
+        return digest({"": made})
+    if isinstance(made, Mapping):
+        return repr(sorted((repr(key), described(value)) for key, value in made.items()))
+    if dataclasses.is_dataclass(made) and not isinstance(made, type):
+        values = {f.name: described(getattr(made, f.name)) for f in dataclasses.fields(made)}
+        return f"{type(made).__qualname__} {values}"
+    return repr(made)
+
+
 def _described(recipe: Recipe) -> list[object]:
-    """Learner, seed and the digest of the initial weights, which stands for the builder."""
+    """Learner, seed, and the untrained model, which stands for the builder."""
     untrained = recipe.builder(recipe.seed)
-    return [repr(recipe.learner), recipe.seed, digest_of(untrained)]
+    return [
+        described(recipe.learner),
+        recipe.seed,
+        digest_of(untrained),
+        digest_of_settings(untrained),
+    ]
+
+
+def _source_of(kind: type) -> str:
+    try:
+        file = inspect.getsourcefile(kind)
+    except TypeError:  # a class of a notebook or of an interpreter has no file
+        return ""
+    try:
+        return "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _sha(text: str) -> str:

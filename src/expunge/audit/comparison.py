@@ -98,7 +98,8 @@ class Cell:
 
     ``seconds`` and ``touched`` are of answering all requests; ``peak_bytes`` is the largest memory
     of the process meanwhile, None where the system does not tell. ``failed`` says why there is no
-    outcome, ``unmatched`` why there is none at equal retained performance.
+    outcome, ``unmatched`` why there is none at equal retained performance, ``unfit`` why the method
+    was not run at all.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -108,6 +109,11 @@ class Cell:
     touched: Mapping[str, int] = field(default_factory=dict)
     failed: str | None = None
     unmatched: str | None = None
+    unfit: str | None = None
+
+    def reason(self, variant: Variant) -> str | None:
+        """Why there is no outcome of a variant; None where there is one."""
+        return self.unfit or self.failed or (self.unmatched if variant == MATCHED else None)
 
     def outcome(self, variant: Variant) -> Outcome | None:
         """The outcome of a variant; original and oracle have but one."""
@@ -190,17 +196,24 @@ class Comparison:
     def conduct(
         self, contenders: Sequence[Contender], told: Callable[[str, int, bool], None]
     ) -> dict[tuple[str, int], Cell]:
-        """Every cell, by row and seed. A method that fails is a cell that says why.
+        """Every cell, by row and seed; where a method fails or does not fit, one that says why.
 
         Args:
             contenders: methods with their hyper-parameters, each name once.
             told: is called with the row, the seed, and whether the cell was stored before.
 
         Raises:
-            ExpungeError: a model of a seed cannot be made or measured.
+            ExpungeError: no method fits, or a model of a seed cannot be made or measured.
         """
         self._check(contenders)
-        found: dict[tuple[str, int], Cell] = {}
+        unfit = {c.name: why for c in contenders if (why := self.case.unfit(c.method))}
+        contenders = [c for c in contenders if c.name not in unfit]
+        if not contenders:
+            reasons = "; ".join(f"{name}: {why}" for name, why in unfit.items())
+            raise ExpungeError(
+                f"None of the methods fits ({reasons}); `expunge plan` lists those that do."
+            )
+        found = {(n, seed): Cell(unfit=why) for n, why in unfit.items() for seed in self.seeds}
         shared = self._depends_on()
         for seed in self.seeds:
             stage = _Stage(self, seed)

@@ -26,6 +26,10 @@ WIDEST = 6
 
 FORGET_ROWS, RETAINED, GAP = "forget rows", "retained", "gap"
 SECONDS, MEMORY = "seconds", "MiB"
+OTHERS = (FORGET_ROWS, RETAINED, GAP, SECONDS, MEMORY)
+"""The columns that every table has."""
+
+MEAN = "requests, mean"
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,8 @@ class Compared:
 
     def columns(self) -> list[str]:
         """The headings: each request's held-out rows, or their mean if there are many."""
-        held_out = list(self.requests) if len(self.requests) <= WIDEST else ["requests, mean"]
-        return [*held_out, FORGET_ROWS, RETAINED, GAP, SECONDS, MEMORY]
+        held_out = [MEAN] if len(self.requests) > WIDEST else list(map(_heading, self.requests))
+        return [*held_out, *OTHERS]
 
     def rows(self, variant: Variant) -> list[Row]:
         """Original, oracle and every method; means and spreads over seeds."""
@@ -114,9 +118,9 @@ class Compared:
         columns: dict[str, Spread | None] = {}
         if len(self.requests) <= WIDEST:
             for j, request in enumerate(self.requests):
-                columns[request] = Spread.of([o.scores.held_out[j] for o in outcomes])
+                columns[_heading(request)] = Spread.of([o.scores.held_out[j] for o in outcomes])
         else:
-            columns["requests, mean"] = Spread.of([_mean(o.scores.held_out) for o in outcomes])
+            columns[MEAN] = Spread.of([_mean(o.scores.held_out) for o in outcomes])
         cells = [self.cells[name, seed] for seed in self.seeds]
         columns[FORGET_ROWS] = Spread.of([_mean(o.scores.forget_rows) for o in outcomes])
         columns[RETAINED] = Spread.of([o.scores.retained for o in outcomes])
@@ -130,11 +134,12 @@ class Compared:
 
     def _note(self, name: str, variant: Variant) -> str:
         """Which seeds are missing, and why."""
+        unfit = self.cells[name, self.seeds[0]].unfit
+        if unfit is not None:
+            return f"Does not fit: {unfit}."
         said: dict[str, list[int]] = {}
         for seed in self.seeds:
-            cell = self.cells[name, seed]
-            why = cell.failed or (cell.unmatched if variant == MATCHED else None)
-            if why:
+            if why := self.cells[name, seed].reason(variant):
                 said.setdefault(why, []).append(seed)
         return " ".join(
             f"Failed on {'seed' if len(seeds) == 1 else 'seeds'} "
@@ -164,7 +169,7 @@ class Compared:
 
     def caption(self) -> str:
         """What has to be known to read the table."""
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        seeds = _counted(len(self.seeds), "seed")
         models = (
             "base and oracle retrained for each"
             if self.retrained
@@ -204,11 +209,14 @@ class Compared:
     def caution(self) -> str:
         """How much these tests can show at all."""
         most = max((len(pairs) for pairs in self.tests(AS_IT_COMES).values()), default=0)
+        if most == 0:
+            return "No two methods answered on one seed, so nothing was tested."
         smallest = smallest_p(len(self.seeds))
         said = (
-            f"Exact sign-flip tests over {len(self.seeds)} seeds: the smallest p that can be "
-            f"reached is {smallest:.2g} for one pair, {min(1.0, most * smallest):.2g} after Holm's "
-            f"correction over {most} {'pair' if most == 1 else 'pairs'}."
+            f"Exact sign-flip tests over {_counted(len(self.seeds), 'seed')}: the smallest p that "
+            f"can be reached is {smallest:.2g} for one pair, "
+            f"{min(1.0, most * smallest):.2g} after Holm's "
+            f"correction over {_counted(most, 'pair')}."
         )
         if most * smallest > LEVEL:
             said += (
@@ -220,8 +228,8 @@ class Compared:
     def records(self) -> list[dict[str, object]]:
         """One row for each method, seed, request, set and variant, with all settings.
 
-        ``set`` is ``held-out`` or ``forget rows`` of a request, or ``retained``; a failed cell has
-        one row without a value.
+        ``set`` is ``held-out`` or ``forget rows`` of a request, or ``retained``; a cell that failed
+        or was not run has one row without a value.
         """
         return [
             record
@@ -255,7 +263,7 @@ class Compared:
             "seconds": cell.seconds,
             "peak_mib": _mebibytes(cell.peak_bytes),
             "rows_touched": sum(cell.touched.values()),
-            "failed": cell.failed or (cell.unmatched if variant == MATCHED else None) or "",
+            "failed": cell.reason(variant) or "",
             "metric": self.metric.name,
             "direction": self.metric.direction,
             "chance": self.chance,
@@ -287,6 +295,15 @@ def _by_set(scores: Scores, requests: Sequence[str]) -> dict[tuple[str, str], fl
     }
     own = {(r, "forget rows"): s for r, s in zip(requests, scores.forget_rows, strict=True)}
     return {**held_out, **own, ("", "retained"): scores.retained}
+
+
+def _heading(request: str) -> str:
+    """The heading of a request's column, which no other column has."""
+    return f"request {request}" if request in OTHERS else request
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -63,8 +63,8 @@ def sign_flip(differences: Sequence[float]) -> float:
             "expected."
         )
     sums = np.abs(_signs(len(values)) @ values)
-    # sums of the same numbers in another order may differ by rounding
-    observed = abs(values.sum()) * (1 - 1e-12) - 1e-300
+    # sums of the same numbers in another order differ by rounding, which goes with their size
+    observed = abs(values.sum()) - 1e-12 * np.abs(values).sum()
     return float((sums >= observed).mean())
 
 

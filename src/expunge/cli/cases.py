@@ -14,7 +14,7 @@ from expunge.audit.case import Case, digest_of_samples
 from expunge.audit.measure import Panel
 from expunge.changes.weights import digest_of
 from expunge.cli.own_method import MethodClass
-from expunge.cli.run_file import Loaded, with_stored_weights
+from expunge.cli.run_file import Loaded
 from expunge.errors import ExpungeError
 
 
@@ -41,9 +41,16 @@ def given_oracle(loaded: Loaded, path: Path | None) -> nn.Module | None:
     """The oracle of ``--oracle``; None where the recipe makes it.
 
     Raises:
-        ExpungeError: the weights do not fit the model.
+        ExpungeError: there is a recipe, too, or the weights do not fit the model.
     """
-    return None if path is None else with_stored_weights(loaded.deployment.base, path)
+    if path is None:
+        return None
+    if loaded.deployment.recipe is not None:
+        raise ExpungeError(
+            "--oracle was given and the run file has a `recipe`, from which the oracle is "
+            "retrained; leave one of them out."
+        )
+    return loaded.with_weights(path)
 
 
 def machine(loaded: Loaded) -> dict[str, object]:

@@ -84,11 +84,6 @@ def compare(
     validation = validation_panel(loaded, "Methods are matched")
     classes = method_classes(methods)
     case = case_of(loaded)
-    if oracle is not None and case.recipe is not None:
-        raise ExpungeError(
-            "--oracle was given and the run file has a `recipe`, from which the oracle of every "
-            "seed is retrained; leave one of them out."
-        )
     comparison = _comparison(loaded, case, validation, oracle, seeds, tolerance, out)
     contenders = _contenders(loaded, comparison, classes, tuned)
     cells = comparison.conduct(contenders, _told)
@@ -145,7 +140,9 @@ def _contenders(
     shared = shared_setting(loaded, comparison.case, comparison.validation, comparison.oracle)
     found = [trials.found(c.name, setting_digest(shared, c), c.space) for c in classes]
     _say_budgets([t for t in found if t is not None and t.space.ranges])
-    return [_best(each, its, tuned) for each, its in zip(classes, found, strict=True)]
+    return [
+        _best(each, its, tuned, comparison.case) for each, its in zip(classes, found, strict=True)
+    ]
 
 
 def _say_budgets(found: Sequence[Tuned]) -> None:
@@ -158,7 +155,9 @@ def _say_budgets(found: Sequence[Tuned]) -> None:
         )
 
 
-def _best(each: MethodClass, found: Tuned | None, storage: Path) -> Contender:
+def _best(each: MethodClass, found: Tuned | None, storage: Path, case: Case) -> Contender:
+    if found is None and case.unfit(each.made({})) is not None:
+        return Contender(each.name, each.made({}), "not tuned, since it does not fit", each.source)
     if found is None and not each.space.ranges:
         return Contender(each.name, each.made({}), "nothing to tune", each.source)
     if found is None:
@@ -236,6 +235,9 @@ def _narrow(found: Spread | None, digits: int) -> str:
 
 
 def _show_tests(compared: Compared, variant: Variant, outcome: str) -> None:
+    pairs = compared.tests(variant).get(outcome, [])
+    if not pairs:
+        return
     rows = [
         [
             f"{pair.first} - {pair.second}",
@@ -244,7 +246,7 @@ def _show_tests(compared: Compared, variant: Variant, outcome: str) -> None:
             f"{pair.p:.3g}",
             f"{pair.holm:.3g}",
         ]
-        for pair in compared.tests(variant).get(outcome, [])
+        for pair in pairs
     ]
     title = f"{HEADINGS[variant]}: differences in {outcome}, paired by seed"
     console.print(table(title, ["pair", "difference", "95 % (t)", "p", "p (Holm)"], rows))

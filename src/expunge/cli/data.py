@@ -20,7 +20,9 @@ SomeNames = Annotated[
     list[str] | None, typer.Argument(help="Names that `expunge data list` shows; all by default.")
 ]
 
-FETCHED_ONLY = "its licence does not allow it: it is fetched from its publisher, never shipped"
+FETCHED_ONLY = (
+    "its terms do not allow it or are not clear: it is fetched from its publisher, never shipped"
+)
 SHIPPABLE = "its licence allows it"
 
 

@@ -10,20 +10,23 @@ from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
 from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
-from expunge.cli.run_file import read, with_stored_weights
+from expunge.cli.run_file import read
 from expunge.cli.stored import MODEL
 from expunge.errors import ExpungeError
 from expunge.signals.accuracy import Interval
 from expunge.signals.ask import metric_of
 
-ORACLE = "oracle (retrained)"
+ORIGINAL, ORACLE = "original", "oracle (retrained)"
 
 
 def evaluate(
     run_file: Annotated[Path, typer.Argument(help="YAML run file; docs/run_file.md explains it.")],
     weights: Annotated[
         list[Path] | None,
-        typer.Option(help="Weights to measure beside the run file's own; may be repeated."),
+        typer.Option(
+            help="Weights to measure beside the run file's own: a safetensors file, or a Hugging "
+            "Face folder where the run file has a checkpoint; may be repeated."
+        ),
     ] = None,
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Retrain the oracle from the recipe, too.")
@@ -37,8 +40,8 @@ def evaluate(
         raise ExpungeError("--oracle was given and the run file has no `recipe` to retrain from.")
     given = weights or [p for p in [loaded.out / MODEL] if p.exists()]
     say_notes(loaded)
-    models = {"original": base}
-    models |= {str(path): with_stored_weights(base, path) for path in given}
+    models = {ORIGINAL: base}
+    models |= {_named(path): loaded.with_weights(path) for path in given}
     if oracle:
         run = loaded.run(console=console)
         models[ORACLE] = retrained(loaded.deployment, loaded.requests, run)
@@ -81,6 +84,11 @@ def evaluate(
             for name, scores in found.items()
         },
     )
+
+
+def _named(path: Path) -> str:
+    """The path; a file or folder that is called as a row is does not take its place."""
+    return f"./{path}" if str(path) in (ORIGINAL, ORACLE) else str(path)
 
 
 def _by_name(names: tuple[str, ...], values: list[float]) -> dict[str, float | None]:

@@ -44,12 +44,20 @@ def forget(
         oracle = tuple(
             measure(deployment.family, model, panel, loaded.run()) for panel in (held_out, own)
         )
-    strengths = [loaded.file.strength] * len(loaded.requests)
+    strengths = [_strength(loaded)] * len(loaded.requests)
     run = loaded.run(console=console)
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
     store(loaded)
     show(loaded, course, oracle)
     write_json(json, figures(loaded, course, oracle))
+
+
+def _strength(loaded: Loaded) -> float:
+    """How far each change is applied: new weights come whole, whatever the file says."""
+    if not loaded.method.sequential or loaded.file.strength == 1:
+        return loaded.file.strength
+    console.print(f"`strength` is not used: {loaded.method.name} returns new weights.")
+    return 1.0
 
 
 def say_notes(loaded: Loaded) -> None:

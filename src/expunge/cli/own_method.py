@@ -29,7 +29,10 @@ CALLS = {"prepare": ("problem", "run"), "unlearn": ("problem", "artifact", "run"
 
 @dataclass(frozen=True)
 class MethodClass:
-    """A method's class, the name it goes by, its search space and the SHA-256 of its file."""
+    """A method's class, the name it goes by, its search space, and a SHA-256 of its code.
+
+    The code is that of its file, and of the files beside it that this one imports.
+    """
 
     name: str
     kind: type
@@ -92,9 +95,51 @@ def own_methods(path: Path) -> list[type]:
 
 def _class(kind: type) -> MethodClass:
     source = inspect.getsourcefile(kind)
-    content = Path(source).read_bytes() if source else b""
     name = str(getattr(kind, "name", kind.__name__))
-    return MethodClass(name, kind, space_of(kind), hashlib.sha256(content).hexdigest())
+    return MethodClass(
+        name, kind, space_of(kind), _digest_of_code(Path(source) if source else None)
+    )
+
+
+def _digest_of_code(path: Path | None) -> str:
+    """SHA-256 of a file alone, or together with the files beside it that it imports."""
+    if path is None:
+        return hashlib.sha256().hexdigest()
+    found: dict[Path, bytes] = {}
+    waiting = [path.resolve()]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found[file] = file.read_bytes()
+            waiting += _imported_beside(file, found[file], path.resolve().parent)
+    content = [found[file] for file in sorted(found)]
+    if len(content) == 1:
+        return hashlib.sha256(content[0]).hexdigest()
+    return hashlib.sha256(repr([hashlib.sha256(c).digest() for c in content]).encode()).hexdigest()
+
+
+def _imported_beside(file: Path, content: bytes, folder: Path) -> list[Path]:
+    """The files in the folder that a file imports, by what its text says."""
+    found: list[Path] = []
+    try:
+        nodes = list(ast.walk(ast.parse(content)))
+    except (SyntaxError, ValueError):  # beside an import that is tried and does without it
+        return []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            start, names = folder, [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = file.parents[node.level - 1] if node.level else folder
+            module = [node.module] if node.module else []
+            names = [*module, *(".".join([*module, alias.name]) for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            for count in range(1, len(parts) + 1):
+                place = start.joinpath(*parts[:count])
+                found += [place.with_suffix(".py"), place / "__init__.py"]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def _run(path: Path) -> ModuleType:

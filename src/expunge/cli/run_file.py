@@ -18,17 +18,18 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from expunge.changes.weights import is_finite, load_stored, stored_tensors
+from expunge.changes.weights import is_finite, load_stored, parameters_of, stored_tensors
 from expunge.cli.keys import DataPart, RequestPart, RetrainPart, RunFile
 from expunge.cli.made import built, imported, make, registered
 from expunge.cli.output import first_line
+from expunge.cli.probing import probed
 from expunge.data.own import OwnRows, read_rows
-from expunge.data.samples import Samples, TensorSamples
+from expunge.data.samples import Samples
 from expunge.data.scaling import Scaling
 from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError
-from expunge.families.abilities import Family, HasErrors, HasLogits, HasOutputs, able
+from expunge.families.abilities import Family
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
@@ -36,11 +37,13 @@ from expunge.models.freezing import train_only
 from expunge.recipe import Recipe, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Precision, Run
-from expunge.signals.ask import evaluating
 from expunge.storage import read_header, read_tensors
 
 DEVICES = ("cpu", "cuda", "mps")
 """Kinds of device that work is done on."""
+
+STORED_HALF = 1e-2
+"""The share by which a weight may differ after it was stored in half precision (bfloat16)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,22 @@ class Loaded:
         precision: Precision = self.file.precision
         return Run(self.file.seed, self.file.device, precision, **more)
 
+    def with_weights(self, path: Path) -> nn.Module:
+        """The model with other weights: of a safetensors file, or of a folder of its checkpoint.
+
+        Raises:
+            ExpungeError: a folder was given for a model with a builder.
+            IntegrityError: the weights are damaged, not finite, or not those of the model.
+        """
+        if not path.is_dir():
+            return with_stored_weights(self.deployment.base, path)
+        if self.checkpoint is None:
+            raise ExpungeError(
+                f"The folder {path} was given; for a model with a builder a safetensors file is "
+                "expected."
+            )
+        return _finite(self.checkpoint.with_weights_of(path), path)
+
 
 def read(path: Path) -> Loaded:
     """Read a run file and load its model and data, and let the model answer a few rows.
@@ -90,12 +109,12 @@ def read(path: Path) -> Loaded:
     family = _completed(family, file, checkpoint, tables["data.train"], units)
     requests = _requests(file, tables["data.train"])
     for name, rows in tables.items():
-        family = _probe(name, rows.samples, model, family)
+        family = probed(name, rows.samples, model, family)
     recipe = None
     if file.recipe is not None:
-        if file.recipe.train_only:
-            train_only(model, file.recipe.train_only)
         recipe = _recipe(file.recipe, folder, checkpoint, untrained, family)
+        if file.recipe.train_only:
+            _check_frozen(train_only(model, file.recipe.train_only), recipe)
     train, test, validation = (
         tables.get(f"data.{name}") for name in ("train", "test", "validation")
     )
@@ -185,9 +204,13 @@ def _model(
     if checkpoint is None:
         assert file.model.weights is not None  # the keys were checked
         return with_stored_weights(untrained(0), folder / file.model.weights)
-    model = checkpoint.model()
+    return _finite(checkpoint.model(), checkpoint.folder)
+
+
+def _finite(model: nn.Module, folder: Path) -> nn.Module:
+    """The module of a folder, known to have no weight that is NaN or infinite."""
     for name, tensor in stored_tensors(model).items():
-        _check_weight(f"The weights in {checkpoint.folder}", name, tensor)
+        _check_weight(f"The weights in {folder}", name, tensor)
     return model
 
 
@@ -287,93 +310,6 @@ def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str
     return str(classes.index(value))
 
 
-def _probe(name: str, samples: TensorSamples, model: nn.Module, family: Family) -> Family:
-    """Let the model answer a few rows, and compare all labels or targets with its answers.
-
-    Returns:
-        The family, with the number of classes where it was not declared.
-
-    Raises:
-        ExpungeError: the model cannot read the rows, or a label is none of its classes.
-    """
-    few = samples.batch(torch.arange(min(len(samples), 4)))
-    shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in few.items() if n != "row")
-    _check_answers_asked(name, samples, family)
-    try:
-        with evaluating(model), torch.inference_mode():
-            answers: object = able(family, HasOutputs).outputs(model, few)
-    except ExpungeError:
-        raise
-    except KeyError as error:
-        raise ExpungeError(
-            f"The family {family.name!r} reads the field {error.args[0]!r}; {name} has {shapes}. "
-            "Name one of these in `model.family_arguments.inputs`, or call the input so in "
-            "`columns.input_field`."
-        ) from None
-    except Exception as error:  # the user's module may fail in any way
-        raise ExpungeError(
-            f"The model cannot read the rows of {name}, which have {shapes} "
-            f"({first_line(error)}); check `columns.input` and the builder."
-        ) from None
-    width = _width(name, answers, len(few["row"]))
-    _check_finite(name, samples)
-    if not isinstance(family, HasLogits):
-        with torch.inference_mode(), evaluating(model):
-            able(family, HasErrors).errors(model, few)  # refuses targets of another shape
-        return family
-    _check_labels(name, samples, width, getattr(family, "classes", 0))
-    if getattr(family, "classes", width) == width:
-        return family
-    declared: Family = dataclasses.replace(family, classes=width)  # type: ignore[type-var]
-    return declared
-
-
-def _check_answers_asked(name: str, samples: TensorSamples, family: Family) -> None:
-    wanted = "label" if isinstance(family, HasLogits) else "target"
-    if wanted not in samples.columns:
-        other = "target" if wanted == "label" else "label"
-        raise ExpungeError(
-            f"The family {family.name!r} learns a {wanted} and {name} has a {other}; give "
-            f"`columns.{wanted}`, or another family."
-        )
-
-
-def _width(name: str, answers: object, rows: int) -> int:
-    if isinstance(answers, torch.Tensor) and answers.ndim == 2 and len(answers) == rows:
-        return answers.shape[1]
-    got = tuple(answers.shape) if isinstance(answers, torch.Tensor) else type(answers).__name__
-    raise ExpungeError(
-        f"The model answers {rows} rows of {name} with {got}; logits of shape (rows, classes) or "
-        "numbers of shape (rows, targets) are expected. Check the builder and the family."
-    )
-
-
-def _check_labels(name: str, samples: TensorSamples, classes: int, declared: int) -> None:
-    if declared not in (0, classes):
-        raise ExpungeError(
-            f"`model.family_arguments` declares {declared} classes and the model answers with "
-            f"{classes}; give the same number."
-        )
-    labels = samples.columns["label"]
-    outside = ((labels < 0) | (labels >= classes)).nonzero().reshape(-1)
-    if len(outside):
-        row = int(outside[0])
-        raise ExpungeError(
-            f"The row {samples.ids[row]!r} of {name} has the label {int(labels[row])}; the model "
-            f"has {classes} classes, 0 to {classes - 1}. Check `columns.label` and `classes`."
-        )
-
-
-def _check_finite(name: str, samples: TensorSamples) -> None:
-    for field, column in samples.columns.items():
-        if column.is_floating_point() and not is_finite(column):
-            bad = (~column.isfinite()).reshape(len(column), -1).any(1).nonzero()
-            raise ExpungeError(
-                f"The row {samples.ids[int(bad[0])]!r} of {name} has NaN or an infinite value in "
-                f"{field!r}; finite numbers are expected. Mend or drop such rows."
-            )
-
-
 def _recipe(
     part: RetrainPart,
     folder: Path,
@@ -401,6 +337,21 @@ def _recipe(
 
     optimiser = AdamW(part.learning_rate, weight_decay=part.weight_decay)
     return Recipe(build, family, Plain(part.epochs, part.batch_size, optimiser), part.seed)
+
+
+def _check_frozen(model: nn.Module, recipe: Recipe) -> None:
+    """Make sure that what was frozen is in the model as training began: else the oracle, which
+    keeps it as the recipe makes it, would be a model of other layers."""
+    start = parameters_of(recipe.builder(recipe.seed))
+    for name, parameter in parameters_of(model).items():
+        if not parameter.requires_grad and not torch.allclose(
+            parameter.detach(), start[name].detach(), rtol=STORED_HALF, atol=1e-6
+        ):
+            raise ExpungeError(
+                f"By `recipe.train_only` {name!r} is frozen, and in the model it is another than "
+                "in what the recipe starts from; give the weights that training started from as "
+                "`recipe.initial`, or name all that was trained."
+            )
 
 
 def with_stored_weights(model: nn.Module, path: Path) -> nn.Module:

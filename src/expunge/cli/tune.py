@@ -60,10 +60,10 @@ def tune(
     validation = validation_panel(loaded, "Hyper-parameters are tuned")
     classes = method_classes(methods or [loaded.file.method.name])
     _check_reference(loaded, oracle)
+    case, given = case_of(loaded), given_oracle(loaded, oracle)
+    _check_fit(case, classes)
     database = Trials(storage)
     with database.alone():
-        case = case_of(loaded)
-        given = given_oracle(loaded, oracle)
         shared = shared_setting(loaded, case, validation, given)
         model = given or _retrained(loaded, case, storage, setting_digest(shared))
         objective, original = _objective(loaded, case, validation, model)
@@ -93,6 +93,15 @@ def _check_reference(loaded: Loaded, oracle: Path | None) -> None:
             "Trials are judged by their distance to the oracle, and the run file has no `recipe` "
             "to retrain it from; add a `recipe`, or give the oracle's weights with --oracle."
         )
+
+
+def _check_fit(case: Case, classes: list[MethodClass]) -> None:
+    for each in classes:
+        if (why := case.unfit(each.made({}))) is not None:
+            raise ExpungeError(
+                f"The method {each.name!r} does not fit: {why}. Leave it out; `expunge plan` lists "
+                "those that fit."
+            )
 
 
 def _retrained(loaded: Loaded, case: Case, storage: Path, key: str) -> nn.Module:

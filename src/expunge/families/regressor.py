@@ -13,8 +13,8 @@ from expunge.changes.weights import buffers_of
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Anatomy, UnitLosses
+from expunge.families.blocks import blocks_of
 from expunge.families.calling import answered
-from expunge.families.classifier import top_level_blocks
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,24 @@ class Regressor:
         return UnitLosses.per_sample(self._distances(model, batch).square().mean(1))
 
     def errors(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Answers minus targets (B, D), in the user's unit."""
+        """Answers minus targets (B, D), in the user's unit.
+
+        Raises:
+            ExpungeError: there is not one unit for each target.
+        """
         distances = self._distances(model, batch)
-        return distances * distances.new_tensor(self.units) if self.units else distances
+        if not self.units:
+            return distances
+        if len(self.units) != distances.shape[1]:  # else broadcasting would make columns up
+            raise ExpungeError(
+                f"The family has {len(self.units)} units and {distances.shape[1]} target columns; "
+                "one unit for each is expected. `data.standardise` finds them itself."
+            )
+        return distances * distances.new_tensor(self.units)
 
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """Blocks are the children of the module; the head is the last of them."""
-        blocks = top_level_blocks(model)
+        """Blocks as :func:`blocks_of` finds them; the head is the last of them."""
+        blocks = blocks_of(model)
         head = blocks[next(reversed(blocks))]
         return Anatomy(blocks, head, buffers=tuple(buffers_of(model)))
 

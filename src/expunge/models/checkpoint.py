@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,13 @@ CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = "pytorch_model.bin"
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+COPIED = frozenset({".json", ".txt", ".model", ".bpe", ".tiktoken", ".jinja", ".md"})
+"""Endings of what is copied beside a new model: tokenizer, processor and their texts. Weights of
+any format stay behind, since they still hold what was forgotten, and so does code."""
+
+INDEX = ".index.json"
+"""The end of the name of a file that says which weights lie in which shard."""
+
 AT_ONCE = 256
 """Pictures that are processed at a time."""
 
@@ -85,13 +92,29 @@ class Checkpoint:
         """
         with _reading(self.folder):
             module, found = self._read(self.folder)
-        for problem in ("missing_keys", "mismatched_keys"):
-            for name in sorted(map(str, found[problem])):
-                raise IntegrityError(
-                    f"The weights in {self.folder} lack {name!r}, or have it in another shape; "
-                    "give the folder of a model that was saved whole, with its head."
-                )
+        for name in _not_found(found):
+            raise IntegrityError(
+                f"The weights in {self.folder} lack {name!r}, or have it in another shape; "
+                "give the folder of a model that was saved whole, with its head."
+            )
         return module
+
+    def with_weights_of(self, folder: Path) -> nn.Module:
+        """The module of this config with the weights of another folder, all of them.
+
+        Raises:
+            ExpungeError: that folder holds a model of another kind.
+            IntegrityError: it cannot be read, its weights are not those of this config, or its
+                classes are others or in another order.
+        """
+        other = Checkpoint.open(folder)
+        if other.classes != self.classes:
+            raise IntegrityError(
+                f"{folder} names the classes {', '.join(other.classes[:5]) or 'none'}, and the "
+                f"model in {self.folder} {', '.join(self.classes[:5]) or 'none'}; a model of the "
+                "same classes in the same order is expected."
+            )
+        return replace(other, config=self.config, loader=self.loader).model()
 
     def untrained(self, seed: int) -> nn.Module:
         """The module with weights initialised as ``transformers`` does, from a seed."""
@@ -103,15 +126,22 @@ class Checkpoint:
     def started(self, initial: Path, seed: int) -> nn.Module:
         """The module with the weights of another folder, which it was fine-tuned from.
 
-        What that folder lacks, such as the head, is initialised from the seed.
+        The head, and a pooling layer that the folder lacks, are initialised from the seed.
 
         Raises:
-            IntegrityError: the folder cannot be read.
+            IntegrityError: the folder cannot be read, or its weights are of another architecture.
         """
         _check_weights(initial)
         with _reading(initial), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module, _ = self._read(initial)
+            module, found = self._read(initial)
+        # else the oracle would start from numbers that were drawn, without a word
+        for name in _not_found(found):
+            if self.kind == "dual_encoder" or _is_of_encoder(module, name):
+                raise IntegrityError(
+                    f"{initial} lacks {name!r} of the model in {self.folder}, or has it in another "
+                    "shape: fine-tuning did not start there. Give the folder that it started from."
+                )
         return module
 
     def _read(self, folder: Path) -> tuple[nn.Module, Mapping[str, Any]]:
@@ -130,14 +160,15 @@ class Checkpoint:
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model as a folder of the same kind, with the tokenizer and processor.
 
-        The folder must not be there; it appears whole or not at all.
+        Of the original folder nothing goes along that could be weights. The folder must not be
+        there; it appears whole or not at all.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
             made = Path(partial) / folder.name
             made.mkdir()
             for path in sorted(self.folder.iterdir()):
-                if path.is_file() and "safetensors" not in path.name and path.suffix != ".bin":
+                if path.suffix in COPIED and not path.name.endswith(INDEX) and path.is_file():
                     shutil.copyfile(path, made / path.name)
             with _quiet():
                 model.save_pretrained(made)  # type: ignore[operator]
@@ -232,6 +263,17 @@ class Checkpoint:
         positions = getattr(text, "max_position_embeddings", None)
         said = [n for n in (self._tokenizer.model_max_length, positions) if n and n < UNLIMITED]
         return min(said) if said else None
+
+
+def _not_found(found: Mapping[str, Any]) -> list[str]:
+    """The names that a folder lacks, or has in another shape, by what transformers says."""
+    wrong = [*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])]
+    return sorted(map(str, wrong))
+
+
+def _is_of_encoder(module: Any, name: str) -> bool:
+    """Whether a parameter is of the pretrained part: neither of the head nor of a pooling layer."""
+    return name.startswith(f"{module.base_model_prefix}.") and "pooler" not in name
 
 
 def _transformers() -> Any:

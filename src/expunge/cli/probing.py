@@ -1,0 +1,103 @@
+"""Probing: a model answers a few rows of each table, and every row is held against its answers.
+
+What does not fit is said in one sentence before any work.
+"""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from expunge.changes.weights import is_finite
+from expunge.cli.output import first_line
+from expunge.data.samples import TensorSamples
+from expunge.errors import ExpungeError
+from expunge.families.abilities import Family, HasErrors, HasLogits, HasOutputs, able
+from expunge.signals.ask import evaluating
+
+
+def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) -> Family:
+    """Let the model answer a few rows, and compare all labels or targets with its answers.
+
+    Returns:
+        The family, with the number of classes where it was not declared.
+
+    Raises:
+        ExpungeError: the model cannot read the rows, or a label is none of its classes.
+    """
+    few = samples.batch(torch.arange(min(len(samples), 4)))
+    shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in few.items() if n != "row")
+    _check_answers_asked(name, samples, family)
+    try:
+        with evaluating(model), torch.inference_mode():
+            answers: object = able(family, HasOutputs).outputs(model, few)
+    except ExpungeError:
+        raise
+    except KeyError as error:
+        raise ExpungeError(
+            f"The family {family.name!r} reads the field {error.args[0]!r}; {name} has {shapes}. "
+            "Name one of these in `model.family_arguments.inputs`, or call the input so in "
+            "`columns.input_field`."
+        ) from None
+    except Exception as error:  # the user's module may fail in any way
+        raise ExpungeError(
+            f"The model cannot read the rows of {name}, which have {shapes} "
+            f"({first_line(error)}); check `columns.input` and the builder."
+        ) from None
+    width = _width(name, answers, len(few["row"]))
+    _check_finite(name, samples)
+    if not isinstance(family, HasLogits):
+        with torch.inference_mode(), evaluating(model):
+            able(family, HasErrors).errors(model, few)  # refuses targets of another shape
+        return family
+    _check_labels(name, samples, width, getattr(family, "classes", 0))
+    if getattr(family, "classes", width) == width:
+        return family
+    declared: Family = dataclasses.replace(family, classes=width)  # type: ignore[type-var]
+    return declared
+
+
+def _check_answers_asked(name: str, samples: TensorSamples, family: Family) -> None:
+    wanted = "label" if isinstance(family, HasLogits) else "target"
+    if wanted not in samples.columns:
+        other = "target" if wanted == "label" else "label"
+        raise ExpungeError(
+            f"The family {family.name!r} learns a {wanted} and {name} has a {other}; give "
+            f"`columns.{wanted}`, or another family."
+        )
+
+
+def _width(name: str, answers: object, rows: int) -> int:
+    if isinstance(answers, torch.Tensor) and answers.ndim == 2 and len(answers) == rows:
+        return answers.shape[1]
+    got = tuple(answers.shape) if isinstance(answers, torch.Tensor) else type(answers).__name__
+    raise ExpungeError(
+        f"The model answers {rows} rows of {name} with {got}; logits of shape (rows, classes) or "
+        "numbers of shape (rows, targets) are expected. Check the builder and the family."
+    )
+
+
+def _check_labels(name: str, samples: TensorSamples, classes: int, declared: int) -> None:
+    if declared not in (0, classes):
+        raise ExpungeError(
+            f"`model.family_arguments` declares {declared} classes and the model answers with "
+            f"{classes}; give the same number."
+        )
+    labels = samples.columns["label"]
+    outside = ((labels < 0) | (labels >= classes)).nonzero().reshape(-1)
+    if len(outside):
+        row = int(outside[0])
+        raise ExpungeError(
+            f"The row {samples.ids[row]!r} of {name} has the label {int(labels[row])}; the model "
+            f"has {classes} classes, 0 to {classes - 1}. Check `columns.label` and `classes`."
+        )
+
+
+def _check_finite(name: str, samples: TensorSamples) -> None:
+    for field, column in samples.columns.items():
+        if column.is_floating_point() and not is_finite(column):
+            bad = (~column.isfinite()).reshape(len(column), -1).any(1).nonzero()
+            raise ExpungeError(
+                f"The row {samples.ids[int(bad[0])]!r} of {name} has NaN or an infinite value in "
+                f"{field!r}; finite numbers are expected. Mend or drop such rows."
+            )
