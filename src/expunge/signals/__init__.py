@@ -1,5 +1,6 @@
 """Margins, losses and answers of models on samples, and the metrics that read them."""
 
+from expunge.signals import membership_features
 from expunge.signals.accuracy import (
     ACCURACY,
     FORGOTTEN_ACCURACY,
@@ -17,34 +18,123 @@ from expunge.signals.accuracy import (
     mean_margin,
     top_k_accuracy,
 )
+from expunge.signals.corrective import (
+    ATTACK_SUCCESS,
+    CLEAN_ACCURACY,
+    CORRECTED_ACCURACY,
+    attack_success,
+    clean_accuracy_of_classes,
+    corrected_accuracy_of_classes,
+    corrected_accuracy_under_trigger,
+)
+from expunge.signals.divergence import (
+    ACTIVATION_DISTANCE,
+    COMPLETENESS,
+    DIVERGENCE,
+    ZERO_RETRAIN_FORGETTING,
+    activation_distance,
+    completeness,
+    divergence,
+    jensen_shannon,
+    zero_retrain_forgetting,
+    zero_retrain_forgetting_as_published,
+)
 from expunge.signals.errors import (
     MEAN_ABSOLUTE_ERROR,
     mean_absolute_error,
     root_mean_squared_error,
 )
 from expunge.signals.matrix import Signals
+from expunge.signals.membership import (
+    LOGISTIC_MIA,
+    LOSS_MIA,
+    SVC_MIA,
+    SVC_PRIVACY,
+    cross_validated_mia,
+    logistic_mia,
+    svc_mia,
+    svc_privacy,
+)
+from expunge.signals.membership_features import FEATURES
 from expunge.signals.metric import Direction, Metric
+from expunge.signals.nomus import NOMUS, nomus
+from expunge.signals.predictions import Predictions
+from expunge.signals.reading import Reading, average_gap, beside, beside_pairs
+from expunge.signals.unlearning import (
+    AVERAGE_GAP,
+    RETAIN_ACCURACY,
+    RUN_TIME,
+    TEST_ACCURACY,
+    TUG_OF_WAR,
+    UNLEARNING_ACCURACY,
+    Accuracies,
+    tug_of_war,
+    unlearning_accuracy,
+)
 
 __all__ = [
     "ACCURACY",
+    "ACTIVATION_DISTANCE",
+    "ATTACK_SUCCESS",
+    "AVERAGE_GAP",
+    "CLEAN_ACCURACY",
+    "COMPLETENESS",
+    "CORRECTED_ACCURACY",
+    "DIVERGENCE",
+    "FEATURES",
     "FORGOTTEN_ACCURACY",
     "FORGOTTEN_LOSS",
     "FORGOTTEN_MARGIN",
     "FORGOTTEN_TOP_5",
+    "LOGISTIC_MIA",
+    "LOSS_MIA",
     "MEAN_ABSOLUTE_ERROR",
+    "NOMUS",
     "RETAINED_ACCURACY",
     "RETAINED_TOP_5",
+    "RETAIN_ACCURACY",
+    "RUN_TIME",
+    "SVC_MIA",
+    "SVC_PRIVACY",
+    "TEST_ACCURACY",
+    "TUG_OF_WAR",
+    "UNLEARNING_ACCURACY",
+    "ZERO_RETRAIN_FORGETTING",
+    "Accuracies",
     "Direction",
     "Interval",
     "Metric",
+    "Predictions",
+    "Reading",
     "Signals",
     "accuracy",
     "accuracy_by_subject",
+    "activation_distance",
+    "attack_success",
+    "average_gap",
+    "beside",
+    "beside_pairs",
     "binomial_interval",
     "bootstrap_interval",
+    "clean_accuracy_of_classes",
+    "completeness",
+    "corrected_accuracy_of_classes",
+    "corrected_accuracy_under_trigger",
+    "cross_validated_mia",
+    "divergence",
+    "jensen_shannon",
+    "logistic_mia",
     "mean_absolute_error",
     "mean_loss",
     "mean_margin",
+    "membership_features",
+    "nomus",
     "root_mean_squared_error",
+    "svc_mia",
+    "svc_privacy",
     "top_k_accuracy",
+    "tug_of_war",
+    "unlearning_accuracy",
+    "zero_retrain_forgetting",
+    "zero_retrain_forgetting_as_published",
 ]

@@ -19,6 +19,7 @@ from expunge.signals.accuracy import ACCURACY
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
 from expunge.signals.matrix import Signals
 from expunge.signals.metric import Metric
+from expunge.signals.predictions import Predictions
 
 
 def logits_of(
@@ -111,7 +112,23 @@ def ask(
         return Signals.from_errors(
             errors, model=name, samples=samples.ids, subjects=samples.subjects
         )
+    return predict(family, model, samples, run, name, batch_size).signals()
+
+
+def predict(
+    family: Family,
+    model: nn.Module,
+    samples: Samples,
+    run: Run,
+    name: str = "model",
+    batch_size: int = 256,
+) -> Predictions:
+    """The whole predictions of one model on samples, asked once; its signals follow from them.
+
+    Raises:
+        ExpungeError: the family has no logits, or one is not a number.
+    """
     logits, labels = logits_of(family, model, samples, run, batch_size)
-    return Signals.from_predictions(
+    return Predictions.of(
         logits, labels, model=name, samples=samples.ids, subjects=samples.subjects
     )

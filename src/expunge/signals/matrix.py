@@ -109,7 +109,7 @@ class Signals:
         Raises:
             ExpungeError: no rows, shapes or labels that do not fit, NaN or +inf among the logits.
         """
-        _check_predictions(logits, labels)
+        check_predictions(logits, labels)
         logits, labels = logits.detach().float().cpu(), labels.detach().long().cpu()
         own = labels.unsqueeze(1)
         true = logits.gather(1, own)
@@ -202,7 +202,7 @@ class Signals:
         Raises:
             ExpungeError: there is no such query.
         """
-        return self.values[:, :, _positions("query", self.queries, [name])[0]]
+        return self.values[:, :, positions_of("query", self.queries, [name])[0]]
 
     def of_models(self, names: Iterable[str]) -> Self:
         """The rows of these models, in the given order.
@@ -210,7 +210,7 @@ class Signals:
         Raises:
             ExpungeError: a model is unknown, or none is given.
         """
-        at = _positions("model", self.models, names)
+        at = positions_of("model", self.models, names)
         return replace(self, values=self.values[at], models=tuple(self.models[i] for i in at))
 
     def of_samples(self, ids: Iterable[str]) -> Self:
@@ -219,7 +219,7 @@ class Signals:
         Raises:
             ExpungeError: an id is unknown, or none is given.
         """
-        return self._at(_positions("sample", self.samples, ids))
+        return self._at(positions_of("sample", self.samples, ids))
 
     def of_subjects(self, names: Iterable[str]) -> Self:
         """The samples of these subjects, in their present order.
@@ -260,7 +260,12 @@ def first_repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def _positions(axis: str, present: tuple[str, ...], wanted: Iterable[str]) -> list[int]:
+def positions_of(axis: str, present: tuple[str, ...], wanted: Iterable[str]) -> list[int]:
+    """Where the wanted names stand on an axis, in their order.
+
+    Raises:
+        ExpungeError: a name is not on the axis.
+    """
     where = {name: i for i, name in enumerate(present)}
     positions = []
     for name in wanted:
@@ -277,7 +282,12 @@ def _unknown(axis: str, name: str, present: tuple[str, ...]) -> ExpungeError:
     )
 
 
-def _check_predictions(logits: Tensor, labels: Tensor) -> None:
+def check_predictions(logits: Tensor, labels: Tensor) -> None:
+    """Refuse logits and labels that no signal can be computed from.
+
+    Raises:
+        ExpungeError: not (n, C) and (n,), no row, labels outside the columns, NaN or +inf.
+    """
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or logits.shape[1] < 2:
         raise ExpungeError(
             f"Signals got logits of shape {tuple(logits.shape)} and labels of shape "

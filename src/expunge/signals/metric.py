@@ -13,8 +13,9 @@ class Metric:
     ``direction`` says which value is better. On forgotten samples it is ``closer to the oracle``:
     a model retrained without them still answers some of them, and forgetting more than that is
     a trace of its own. ``ranks`` is set for metrics that count an answer as right when the true
-    class is among the first ``ranks`` ones. ``query`` is set where the metric is the mean of one
-    query of the signals.
+    class is among the first ``ranks`` ones, and ``counts_wrong`` for those that count the other
+    answers. ``query`` is set where the metric is the mean of one query of the signals. ``level`` is
+    what knowing nothing gives whatever the number of classes, as an even guess between two sides.
     """
 
     name: str
@@ -22,7 +23,12 @@ class Metric:
     measures: str
     ranks: int | None = None
     query: str = ""
+    counts_wrong: bool = False
+    level: float | None = None
 
     def chance(self, classes: int) -> float | None:
         """What uniform guessing among ``classes`` gives; None where guessing has no level."""
-        return None if self.ranks is None else min(1.0, self.ranks / classes)
+        if self.ranks is None:
+            return self.level
+        right = min(1.0, self.ranks / classes)
+        return 1.0 - right if self.counts_wrong else right
