@@ -8,19 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from expunge.changes.weights import buffers_of, parameters_of
+from expunge.changes.weights import buffers_of
 from expunge.data.samples import Batch
 from expunge.families.abilities import Anatomy
+from expunge.families.blocks import blocks_of
 from expunge.families.calling import answered
 from expunge.families.from_logits import FromLogits
-
-
-def top_level_blocks(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Parameter names by the child module they belong to, in forward order."""
-    blocks: dict[str, list[str]] = {}
-    for name in parameters_of(model):
-        blocks.setdefault(name.split(".")[0], []).append(name)
-    return {block: tuple(names) for block, names in blocks.items()}
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class Classifier(FromLogits):
         return logits
 
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """Blocks are the children of the module; the head is the last of them."""
-        blocks = top_level_blocks(model)
+        """Blocks as :func:`blocks_of` finds them; the head is the last of them."""
+        blocks = blocks_of(model)
         head = blocks[next(reversed(blocks))]
         return Anatomy(blocks, head, buffers=tuple(buffers_of(model)))

@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expunge.changes.weights import buffers_of
+from expunge.changes.weights import buffers_of, parameters_of
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Anatomy
-from expunge.families.classifier import top_level_blocks
+from expunge.families.blocks import blocks_of
 from expunge.families.from_logits import FromLogits
 
 
@@ -90,7 +90,6 @@ class DualEncoder(FromLogits):
         return scale.exp() * self.image_features(model, batch) @ self.text_features(model).T
 
     def anatomy(self, model: nn.Module) -> Anatomy:
-        """Blocks are the children of the module; the projections are the head."""
-        blocks = top_level_blocks(model)
-        head = tuple(n for b, names in blocks.items() if "projection" in b for n in names)
-        return Anatomy(blocks, head, buffers=tuple(buffers_of(model)))
+        """Blocks as :func:`blocks_of` finds them; the projections are the head."""
+        head = tuple(n for n in parameters_of(model) if "projection" in n.split(".")[0])
+        return Anatomy(blocks_of(model), head, buffers=tuple(buffers_of(model)))
