@@ -29,9 +29,9 @@ def load(group: Group, name: str) -> type:
             return loaded
     known = names(group)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ExpungeError(
-        f"There is no entry {name!r} among the {group}; {hint}Known: {', '.join(known)}."
+        f"There is no entry {name!r} among the {group}.{hint} Known: {', '.join(known)}."
     )
 
 

@@ -226,3 +226,16 @@ def test_every_key_is_described() -> None:
         for name, key in part["properties"].items():
             assert key.get("description"), name
             assert name in page, f"docs/run_file.md says nothing of {name}"
+
+
+def test_a_split_for_validation_is_written_where_the_table_has_one(tmp_path: Path) -> None:
+    count = range(60)
+    rows = table(
+        tmp_path / "rows.parquet",
+        x=[float(i % 7) for i in count],
+        label=[i % 2 for i in count],
+        split=[("train", "validation", "test")[i % 3] for i in count],
+    )
+    content = written(tmp_path / "run.yaml", "--train", rows)
+    held_out = {name: content["data"][name]["split"] for name in ("validation", "test")}
+    assert held_out == {"validation": "validation", "test": "test"}

@@ -25,8 +25,9 @@ from expunge.storage import write_bytes
 
 BUILDER, WEIGHTS = "my_model:build", "model.safetensors"
 TRAIN, TEST = "train.csv", "test.csv"
-HELD_OUT = ("test", "validation", "valid", "dev")
-"""Names of splits that are measured on, the first that is there."""
+VALIDATION = ("validation", "valid", "dev")
+HELD_OUT = ("test", *VALIDATION)
+"""Names of splits that are measured on, the first that is there; another one is for tuning."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """What was looked at: the training table with the guess of its columns, and both parts."""
+    """What was looked at: the training table with the guess of its columns, and all parts."""
 
     train: Part
     test: Part
+    validation: Part | None = None
     table: datasets.Dataset | None = None
     guess: Guess | None = None
 
@@ -109,7 +111,7 @@ def _found(path: Path, train: str | None, test: str | None, checkpoint: Checkpoi
         if test is not None:
             raise ExpungeError("--test was given without --train; give the training table, too.")
         if checkpoint is None:
-            return Found(Part("digits", "train"), Part("digits", "test"))
+            return Found(*(Part("digits", name) for name in ("train", "test", "validation")))
         return Found(
             Part(TRAIN, open="the training table"), Part(TEST, open="the table of held-out rows")
         )
@@ -125,15 +127,19 @@ def _found(path: Path, train: str | None, test: str | None, checkpoint: Checkpoi
     return Found(*_parts(path, train, test, splits), table, guess)
 
 
-def _parts(path: Path, train: str, test: str | None, splits: Sequence[str]) -> tuple[Part, Part]:
+def _parts(
+    path: Path, train: str, test: str | None, splits: Sequence[str]
+) -> tuple[Part, Part, Part | None]:
     own = _source(path, train)
     if test is not None:
         opened_tables(test)  # known to be readable
-        return Part(own), Part(_source(path, test))
+        return Part(own), Part(_source(path, test)), None
     held = [name for name in HELD_OUT if name in splits]
     if "train" in splits and held:
-        return Part(own, "train"), Part(own, held[0])
-    return Part(own), Part(TEST, open="the table of held-out rows (--test)")
+        tuning = [name for name in held[1:] if name in VALIDATION]
+        validation = Part(own, tuning[0]) if tuning else None
+        return Part(own, "train"), Part(own, held[0]), validation
+    return Part(own), Part(TEST, open="the table of held-out rows (--test)"), None
 
 
 def _source(path: Path, table: str) -> str:
@@ -203,7 +209,11 @@ def _data(found: Found, checkpoint: Checkpoint | None) -> list[str]:
     for name, part, said in (
         ("train", found.train, "the rows that the model was trained on"),
         ("test", found.test, "held-out rows that effect and damage are measured on"),
+        ("validation", found.validation, "held-out rows for `tune` and `compare` to choose on"),
     ):
+        if part is None:
+            lines.append(f"  # {name}: ...  # {said}")
+            continue
         lines.append(f"  {name}:  # {said}{'; to fill in' if part.open else ''}")
         lines.append(f"    source: {_shown(part.source)}")
         if part.split is not None:

@@ -162,7 +162,7 @@ def _run(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may fail in any way
+    except (Exception, SystemExit) as error:  # the user's code may fail in any way
         del sys.modules[name]
         raise ExpungeError(f"{path} fails when it is run ({first_line(error)}); mend it.") from None
     return module
@@ -222,7 +222,7 @@ def _check_made(where: str, kind: type) -> None:
         space_of(kind)
     except ExpungeError:
         raise
-    except Exception as error:  # the user's properties may fail in any way
+    except (Exception, SystemExit) as error:  # the user's properties may fail in any way
         raise ExpungeError(f"{where} cannot be made ({first_line(error)}); mend it.") from None
     if not complete or not isinstance(method.name, str) or not method.name:
         raise ExpungeError(

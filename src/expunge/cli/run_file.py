@@ -95,6 +95,7 @@ def read(path: Path) -> Loaded:
     """
     file, folder = parsed(path), path.resolve().parent
     datasets.disable_progress_bars()  # an error is one sentence, with nothing before it
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     _check_device(file.device)
     checkpoint = None
     if file.model.checkpoint is not None:
@@ -160,9 +161,13 @@ def parsed(path: Path) -> RunFile:
     try:
         return RunFile.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()  # a misspelt key comes first: it explains why another is missing
+        first = min(found, key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         given, said = first.get("input"), first["msg"].removeprefix("Value error, ")
+        said = {"extra_forbidden": "there is no such key", "missing": "this key is needed"}.get(
+            first["type"], said
+        )
         shown = "" if isinstance(given, dict | list) else f" (given: {given!r})"
         raise ExpungeError(
             f"{path}: {where}: {said}{shown}; `docs/run_file.md` explains every key."
@@ -219,12 +224,17 @@ def _tables(file: RunFile, folder: Path, checkpoint: Checkpoint | None) -> dict[
     parts = {"data.train": file.data.train, "data.test": file.data.test}
     if file.data.validation is not None:
         parts["data.validation"] = file.data.validation
-    return {name: _rows(part, folder, checkpoint) for name, part in parts.items()}
+    return {name: _rows(name, part, folder, checkpoint) for name, part in parts.items()}
 
 
-def _rows(part: DataPart, folder: Path, checkpoint: Checkpoint | None) -> OwnRows:
+def _rows(name: str, part: DataPart, folder: Path, checkpoint: Checkpoint | None) -> OwnRows:
     classes = checkpoint.classes if checkpoint else ()
-    return read_rows(part.source, part.split, part.columns, folder, checkpoint, classes)
+    try:
+        return read_rows(part.source, part.split, part.columns, folder, checkpoint, classes)
+    except IntegrityError:
+        raise
+    except ExpungeError as error:
+        raise ExpungeError(f"{name}: {error}") from None
 
 
 def _standardised(

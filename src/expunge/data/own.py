@@ -256,16 +256,22 @@ def _class_of(value: object, classes: tuple[str, ...]) -> int:
     if classes:
         if str(value) not in classes:
             raise ExpungeError(
-                f"A row has the label {value!r}; `classes` lists {', '.join(classes[:5])} ... . "
-                "Add it there in the model's order."
+                f"A row has the label {_short(value)}; `classes` lists "
+                f"{', '.join(classes[:5])} ... . Add it there in the model's order."
             )
         return classes.index(str(value))
     if not isinstance(value, int):
         raise ExpungeError(
-            f"A row has the label {value!r}, which is no integer; list the texts of the classes "
-            "under `classes`, in the model's order, or give `target` for numbers to predict."
+            f"A row has the label {_short(value)}, which is no integer; list the texts of the "
+            "classes under `classes`, in the model's order, or give `target` for numbers to predict."
         )
     return value
+
+
+def _short(value: object) -> str:
+    """The beginning of a value; a mapped column may hold a whole text."""
+    shown = repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:36]} ..."
 
 
 def content_ids(table: datasets.Dataset) -> list[str]:

@@ -210,7 +210,14 @@ class Prepared:
             raise ExpungeError(
                 f"{self.entry.name} are weights, no table; read the safetensors in {self.folder}."
             )
-        table = _opened(self.folder)
+        try:
+            table = _opened(self.folder)
+        except IntegrityError as error:
+            name = self.entry.name
+            raise IntegrityError(
+                f"{error}; run `expunge data verify {name}`, which removes what is damaged, and "
+                f"`expunge data fetch {name}`."
+            ) from None
         return table if split is None else tables.of_split(table, split, self.entry.name)
 
 
