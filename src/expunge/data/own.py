@@ -263,7 +263,8 @@ def _class_of(value: object, classes: tuple[str, ...]) -> int:
     if not isinstance(value, int):
         raise ExpungeError(
             f"A row has the label {_short(value)}, which is no integer; list the texts of the "
-            "classes under `classes`, in the model's order, or give `target` for numbers to predict."
+            "classes under `classes`, in the model's order, or give `target` for numbers to "
+            "predict."
         )
     return value
 
