@@ -111,7 +111,10 @@ def _found(path: Path, train: str | None, test: str | None, checkpoint: Checkpoi
         if test is not None:
             raise ExpungeError("--test was given without --train; give the training table, too.")
         if checkpoint is None:
-            return Found(*(Part("digits", name) for name in ("train", "test", "validation")))
+            train_rows, test_rows, validation = (
+                Part("digits", name) for name in ("train", "test", "validation")
+            )
+            return Found(train_rows, test_rows, validation)
         return Found(
             Part(TRAIN, open="the training table"), Part(TEST, open="the table of held-out rows")
         )
