@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, Self
 
+import torch
 from torch import nn
 
 from expunge.data.samples import Samples
@@ -74,6 +75,11 @@ class Recipe:
         """Build and train; the seed of the recipe, not of the run, is used."""
         own = replace(run, seed=self.seed)
         return self.learner.fit(self.builder(self.seed), self.family, data, own)
+
+    def untrained(self, run: Run) -> nn.Module:
+        """The module before training, its weights drawn by the seed of the run."""
+        draws = run.generator("untrained")
+        return self.builder(int(torch.randint(2**31, (), generator=draws)))
 
     def with_seed(self, seed: int) -> Self:
         """The same recipe from other initial weights and another order."""

@@ -733,7 +733,7 @@ def test_clipping_bounds_the_norm_and_keeps_the_direction(
     gradient = torch.tensor(direction)
     (found,) = ClipNorm(limit).gradients(at_point(direction))
     assert float(found.norm()) <= limit * (1 + 1e-5)
-    if float(gradient.norm()) < limit:
+    if float(gradient.norm()) < limit * (1 - 1e-6):
         assert torch.equal(found, gradient)
     assert torch.allclose(
         F.normalize(found, dim=0), F.normalize(gradient, dim=0), atol=1e-5, rtol=0
@@ -823,7 +823,7 @@ def test_a_descent_reads_only_the_fields_of_its_terms() -> None:
     descent = Descent(Player(forget=Unlabelled()), length=Steps(1))
     assert descent.access == Access({Role.FORGET: frozenset({"image"})})
     problem = digits_problem()
-    with pytest.raises(KeyError, match="label"):
+    with pytest.raises(ExpungeError, match=r"field 'label' of the rows is needed.*have image;"):
         descent.minimise(problem.opened(descent.access), Run())
     labelled = Descent(Player(forget=Ascent()), length=Steps(1))
     with pytest.raises(AccessError, match="retain"):

@@ -17,12 +17,26 @@ from expunge.deployment import Deployment
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.errors import AccessError, ExpungeError
+from expunge.methods.bad_teacher import BadTeacher
+from expunge.methods.boundary_expand import BoundaryExpand
+from expunge.methods.boundary_shrink import BoundaryShrink
+from expunge.methods.cf_k import CfK
+from expunge.methods.eu_k import EuK
 from expunge.methods.fine_tune import FineTune
+from expunge.methods.fisher_forgetting import FisherForgetting
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.influence import Influence
+from expunge.methods.l1_sparse import L1Sparse
+from expunge.methods.lfssd import LFSSD
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import ByDescent, Method, unlearn
+from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
+from expunge.methods.salun import SalUn
+from expunge.methods.scrub import Scrub
+from expunge.methods.ssd import SSD
+from expunge.methods.unsir import Unsir
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import Request, Rows
@@ -32,11 +46,25 @@ from expunge.signals.ask import ask
 
 EIGHTS = Request("the eights", Rows("label", ("8",)))
 FAST: dict[str, Method] = {
+    "bad-teacher": BadTeacher(1),
+    "boundary-expand": BoundaryExpand(2, 1e-3),
+    "boundary-shrink": BoundaryShrink(epochs=2, learning_rate=1e-3),
+    "cf-k": CfK(epochs=1),
+    "eu-k": EuK(epochs=1),
     "fine-tune": FineTune(1, 1e-3),
+    "fisher-forgetting": FisherForgetting(1e-6),
     "gradient-ascent": GradientAscent(4, 1e-3),
     "gradient-difference": GradientDifference(4, 1e-3),
+    "influence": Influence(curvature_rows=100),
+    "l1-sparse": L1Sparse(epochs=1),
+    "lfssd": LFSSD(3.0),
     "negation": Negation(4, 1e-3, kept=1.0),
+    "random-label": RandomLabel(1),
     "retrain": Retrain(),
+    "salun": SalUn(epochs=1),
+    "scrub": Scrub(1, 1, learning_rate=0.01),
+    "ssd": SSD(3.0),
+    "unsir": Unsir(8, 2),
 }
 
 
@@ -77,7 +105,8 @@ def with_untouchable(problem: Problem, *roles: Role) -> Problem:
 
 
 def test_every_registered_method_is_tried_here() -> None:
-    assert set(FAST) == set(registry.names("methods"))
+    elsewhere = {"certified-removal"}  # which needs the record of a convex head
+    assert set(FAST) | elsewhere == set(registry.names("methods"))
 
 
 @pytest.mark.parametrize("name", sorted(FAST))
@@ -87,7 +116,7 @@ def test_a_method_reads_what_it_declares_and_nothing_else(
     method = FAST[name]
     assert isinstance(method, Method)
     problem = deployment.problem(EIGHTS, method)
-    roles = set(method.unlearns_with.roles)
+    roles = set((method.prepares_with | method.unlearns_with).roles)
     closed = set(problem.data) - roles
     unlearn(method, with_untouchable(problem, *closed), Run())
     with pytest.raises(AccessError):

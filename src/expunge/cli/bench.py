@@ -4,7 +4,12 @@ from typing import Annotated
 
 import typer
 
-from expunge.benchmarks import continual_digits, near_duplicates, speed_aggregation
+from expunge.benchmarks import (
+    continual_digits,
+    near_duplicates,
+    speed_aggregation,
+    speed_classification,
+)
 from expunge.cli.output import JsonPath, console, table, write_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -21,6 +26,21 @@ def speed_of_aggregation(
     result = speed_aggregation.run(quick=not full)
     for line in speed_aggregation.rows(result):
         console.print(line)
+    write_json(json, result)
+
+
+@speed.command("classification")
+def speed_of_classification(
+    full: Annotated[
+        bool, typer.Option("--full", help="1,024 rows and five repeats instead of 256 and two.")
+    ] = False,
+    json: JsonPath = None,
+) -> None:
+    """Per-sample Fisher against a loop, and seconds of methods beside those of retraining."""
+    rows, repeats = (1024, 5) if full else (256, 2)
+    result = speed_classification.run(rows, repeats, console)
+    for title, columns, lines in speed_classification.tables(result):
+        console.print(table(title, columns, lines))
     write_json(json, result)
 
 

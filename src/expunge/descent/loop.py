@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from expunge.changes.weights import digest_of
 from expunge.descent.checkpoint import digest_of_samples, optimiser_tensors, restore_optimiser
-from expunge.descent.length import Epochs, Steps
+from expunge.descent.length import Length
 from expunge.descent.mover import Mover
 from expunge.descent.player import Adversary, Player, Setting, Transform
 from expunge.errors import ExpungeError
@@ -49,7 +49,7 @@ class Descent:
 
     Args:
         players: who moves; at each step in this order.
-        length: :class:`Steps` or :class:`Epochs`.
+        length: how many steps, and whose turn it is at each of them.
         batch_size: rows a batch, where a term does not say otherwise.
         transform: changes the gradients of every player.
         adversary: changes the batches.
@@ -59,7 +59,7 @@ class Descent:
     def __init__(
         self,
         *players: Player,
-        length: Steps | Epochs,
+        length: Length,
         batch_size: int = 64,
         transform: Transform | None = None,
         adversary: Adversary | None = None,
@@ -70,12 +70,11 @@ class Descent:
 
     @property
     def access(self) -> Access:
-        """The roles and fields that the terms read."""
-        opened = Access()
+        """The roles and fields that the terms read, and the roles whose rows the length counts."""
+        opened = Access(dict.fromkeys(self.length.roles, frozenset()))
         for player in self.players:
             for on in player.terms().values():
-                if isinstance(on.source, Role):
-                    opened |= Access({on.source: on.term.fields})
+                opened |= Access(dict.fromkeys(on.roles, on.term.fields))
         return opened
 
     @property
@@ -110,13 +109,16 @@ class _State:
         self.playing = {"model", *(p.module for p in descent.players)}
         for module in self.modules.keys() - self.playing:
             self.modules[module].eval().requires_grad_(False)
-        self.total = descent.length.steps(lambda role: len(problem.data[role]), descent.batch_size)
+        self.total = descent.length.steps(self.rows, descent.batch_size)
         self.step = 0
         self.movers = [
             Mover(f"{name}/{i}", player, self.setting(), descent.batch_size)
             for i, player in enumerate(descent.players)
         ]
         self.averaged = {n: p.detach().clone() for n, p in self._moving() if descent.average}
+
+    def rows(self, role: Role) -> int:
+        return len(self.problem.data[role])
 
     @cached_property
     def path(self) -> Path | None:
@@ -142,7 +144,9 @@ class _State:
         return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", parts).encode()).hexdigest()
 
     def setting(self) -> Setting:
-        return Setting(self.problem, self.modules, lambda: self.frozen, self.run, self.step)
+        return Setting(
+            self.problem, self.modules, lambda: self.frozen, self.run, self.step, self.total
+        )
 
     def _moving(self) -> Iterator[tuple[str, nn.Parameter]]:
         names = {n for m in self.movers if m.player.module == "model" for n in m.names}
@@ -159,6 +163,7 @@ class _State:
             elif not module.training:  # else the owner's mode of every submodule stands
                 module.train()
             module.requires_grad_(False)
+        self._rest()
         if self.path is not None and self.path.exists():
             stored = Bundle.load(self.path)
             if stored.facts.get("identity") == self.identity:  # else it is of another descent
@@ -183,12 +188,22 @@ class _State:
         companions = {n: self.modules[n] for n in self.playing - {"model"}}
         return Descended(self.modules["model"], companions, self.total)
 
+    def _rest(self) -> None:
+        """Put the submodules of which nothing moves into evaluation mode: a frozen batch norm keeps
+        its statistics."""
+        moving = {id(p) for mover in self.movers for p in mover.parameters}
+        for name in self.playing:
+            for part in self.modules[name].modules():
+                own = {id(p) for p in part.parameters()}
+                if own and not own & moving:
+                    part.eval()
+
     def _one_step(self) -> None:
+        descent, setting = self.descent, self.setting()
+        turn = descent.length.turn(self.step, self.rows, descent.batch_size)
         for mover in self.movers:
             if mover.player.moves_at(self.step):
-                mover.move(
-                    self.setting(), self.total, self.descent.transform, self.descent.adversary
-                )
+                mover.move(setting, turn, descent.transform, descent.adversary)
         if self.descent.average:
             for name, parameter in self._moving():
                 self.averaged[name].lerp_(parameter.detach(), 1 - self.descent.average.decay)

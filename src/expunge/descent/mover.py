@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from expunge.data.samples import Batch
+from expunge.data.samples import ROW, Batch, Samples
 from expunge.descent.player import Adversary, On, Player, Setting, StepGradients, Transform
-from expunge.descent.streams import Stream
+from expunge.descent.sources import PART, Pool, Pooled
+from expunge.descent.streams import Stream, reading
 from expunge.errors import ExpungeError
 from expunge.recipe import Role
 
@@ -39,8 +40,9 @@ class Mover:
         self.prepared: dict[str, object] = {}
         for name, on in self.terms.items():
             self.draws[name] = run.generator(f"{label}/{name}/draw")
-            if isinstance(on.source, Role):
-                samples = setting.problem.data[on.source]
+            if on.roles:
+                parts = [setting.problem.data[role] for role in on.roles]
+                samples: Samples = parts[0] if isinstance(on.source, Role) else Pooled(parts)
                 order = run.generator(f"{label}/{name}/order")
                 self.streams[name] = Stream(samples, self.sizes[name], on.term.fields, order)
                 own = replace(setting, label=f"{label}/{name}")
@@ -49,15 +51,15 @@ class Mover:
     def move(
         self,
         setting: Setting,
-        total: int,
+        turn: Role | None,
         transform: Transform | None,
         adversary: Adversary | None,
     ) -> None:
-        """The step ``setting.step`` of ``total``."""
+        """The step ``setting.step``, at which it is the ``turn`` of the terms on one role."""
         step = setting.step
         values: dict[str, Callable[[], Tensor]] = {}
         for name, on in self.terms.items():
-            if step % on.term.every == 0:
+            if step % on.term.every == 0 and (turn is None or turn in (on.roles or [turn])):
                 values[name] = self._value(name, on, setting, adversary)
         if not values:
             return
@@ -66,10 +68,10 @@ class Mover:
         at = StepGradients(self.parameters, values, self.masks)
         found = at.total() if transform is None else transform.gradients(at)
         before = [
-            None if mask is None else p.detach().clone()
+            None if mask is None or not self.player.holds else p.detach().clone()
             for p, mask in zip(self.parameters, self.masks, strict=True)
         ]
-        share = self.player.optimiser.schedule.share(step, total)
+        share = self.player.optimiser.schedule.share(step, setting.total)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * share
         for parameter, gradient in zip(self.parameters, found, strict=True):
@@ -79,14 +81,16 @@ class Mover:
         with torch.no_grad():  # momentum and decay move masked entries too; put them back
             for p, mask, old in zip(self.parameters, self.masks, before, strict=True):
                 if mask is not None and old is not None:
-                    p.copy_(torch.where(mask, p, old))
+                    torch.where(mask, p, old, out=p)
         for parameter in self.parameters:
             parameter.requires_grad_(False)
 
     def _batch(self, name: str, on: On, setting: Setting) -> Batch:
-        if isinstance(on.source, Role):
+        if isinstance(on.source, Role | Pool):
             raw = self.streams[name].next()
-            setting.run.meter.touch(on.source.value, len(raw["row"]))
+            part = raw.get(PART, torch.zeros_like(raw[ROW]))
+            for i, role in enumerate(on.roles):
+                setting.run.meter.touch(role.value, int((part == i).sum()))
             drawn = setting.family.draw(raw, self.draws[name])
         else:
             drawn = on.source.batch(setting, self.sizes[name], self.draws[name])
@@ -103,7 +107,8 @@ class Mover:
         def value() -> Tensor:
             with setting.run.seeded(f"{setting.label}/{setting.step}"), setting.run.autocast():
                 try:
-                    found = on.term.value(setting, batch, self.prepared.get(name))
+                    with reading(batch):
+                        found = on.term.value(setting, batch, self.prepared.get(name))
                 except ValueError as error:
                     if "more than 1 value per channel" not in str(error):
                         raise

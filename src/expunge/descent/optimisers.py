@@ -40,6 +40,35 @@ class Cosine:
         return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, total - rising)))
 
 
+@dataclass(frozen=True)
+class Linear:
+    """Linear warm-up over the share ``warm_up`` of all steps, then a line that would reach zero
+    after ``stretch`` times as many steps as there are."""
+
+    warm_up: float = 0.0
+    stretch: float = 1.0
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        rising = self.warm_up * total
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return max(0.0, 1 - (step - rising) / (self.stretch * total))
+
+
+@dataclass(frozen=True)
+class Stairs:
+    """One in the first of ``epochs`` equal parts, and less by the same amount in each that follows;
+    zero in the last ``free`` of them."""
+
+    epochs: int
+    free: int = 0
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        return max(0.0, 1 - (step * self.epochs // total) / max(1, self.epochs - self.free))
+
+
 class Optimiser(Protocol):
     """Builds a torch optimiser."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from expunge.data.samples import Batch, Samples
 from expunge.descent.optimisers import AdamW, Optimiser
+from expunge.descent.sources import Pool
 from expunge.families.abilities import Family
 from expunge.problem import Fields, Problem
 from expunge.recipe import Role
@@ -24,7 +25,8 @@ class Setting:
 
     ``modules`` holds the model (``"model"``) and every companion, on the run's device. Those that
     play are live; the others are frozen copies in evaluation mode. ``reference()`` is a frozen copy
-    of the model as it was at the start. ``label`` names the term that looks.
+    of the model as it was at the start. ``step`` is the present one of ``total``. ``label`` names
+    the term that looks.
     """
 
     problem: Problem
@@ -32,6 +34,7 @@ class Setting:
     reference: Callable[[], nn.Module]
     run: Run
     step: int = 0
+    total: int = 1
     label: str = ""
 
     @property
@@ -132,10 +135,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class On:
-    """A term and where its batches come from: a role of the problem, or a source of its own."""
+    """A term and where its batches come from: a role of the problem, several of them in one stream,
+    or a source of its own."""
 
-    source: Role | Source
+    source: Role | Pool | Source
     term: Term
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles whose rows it reads; none for a source of its own."""
+        if isinstance(self.source, Role):
+            return (self.source,)
+        return self.source.roles if isinstance(self.source, Pool) else ()
 
 
 @dataclass(frozen=True)
@@ -154,8 +165,11 @@ class Player:
         training: put its module in training mode (dropout acts, batch norm follows the batches).
             Submodules that were in evaluation mode inside a module in training mode stay as they
             are: their owner froze them. A module that is in evaluation mode as a whole, as models
-            in use are, goes into training mode as a whole. Afterwards every submodule of the
-            result is in the mode it had.
+            in use are, goes into training mode as a whole. A submodule with parameters none of
+            which moves is in evaluation mode in any case. Afterwards every submodule of the result
+            is in the mode it had.
+        holds: entries outside a mask keep their bits. Where False only their gradient is zero, as
+            in the code that some papers released, and decay and momentum move them.
     """
 
     module: str = "model"
@@ -167,6 +181,7 @@ class Player:
     every: int = 1
     start: int = 0
     training: bool = True
+    holds: bool = True
 
     def terms(self) -> dict[str, On]:
         """Every term that can act, by name; ``forget`` and ``retain`` are named so."""

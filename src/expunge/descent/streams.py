@@ -6,10 +6,14 @@ which batch norm needs. A set of one row is a batch of one. The state is two ten
 so a resumed descent sees the batches it would have seen.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from expunge.data.samples import Batch, Samples
+from expunge.data.samples import ROW, Batch, Samples
+from expunge.errors import ExpungeError
 from expunge.problem import Fields
 
 
@@ -47,3 +51,20 @@ class Stream:
         """Go back to a stored state."""
         self.order, self.position = state["order"], int(state["position"])
         self.generator.set_state(state["generator"])
+
+
+@contextmanager
+def reading(batch: Batch) -> Iterator[None]:
+    """Inside, a field that the batch lacks is said as an error of the user's data.
+
+    Raises:
+        ExpungeError: a field was read that is missing, or shut to the method.
+    """
+    try:
+        yield
+    except KeyError as error:
+        held = ", ".join(sorted(set(batch) - {ROW})) or "none"
+        raise ExpungeError(
+            f"The field {error} of the rows is needed here, and these have {held}; give it with "
+            "the data, or take a method that does without it."
+        ) from None

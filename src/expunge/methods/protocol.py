@@ -1,8 +1,10 @@
 """What a method is: from a problem to the change that answers its request."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+from torch import nn
 
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
@@ -29,6 +31,13 @@ class Outcome:
     changes: tuple[Change, ...]
     record: Record | None = None
     excluded: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, after: nn.Module, before: nn.Module, *, sequential: bool, **facts: object) -> Self:
+        """The one change from a model to another: a Delta, or a Replacement if sequential."""
+        if sequential:
+            return cls((replace(Replacement.of(after, before), facts=facts),))
+        return cls((Delta.between(after, before, **facts),))
 
 
 @runtime_checkable
@@ -120,9 +129,7 @@ class ByDescent(OverDescent):
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """Run the descent from the problem's model; a Delta, or a Replacement if sequential."""
         after = self.descent().minimise(problem, run).model
-        if self.sequential:
-            return Outcome((Replacement.of(after, problem.model, method=self.name),))
-        return Outcome((Delta.between(after, problem.model, method=self.name),))
+        return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 
 
 def missing(method: Method, problem: Problem) -> tuple[Missing, ...]:

@@ -1,0 +1,68 @@
+"""CF-k: catastrophic forgetting in the last k blocks, by fine-tuning them on the retain set.
+
+Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru (2022). Towards Adversarial Evaluations for Inexact
+Machine Unlearning. Settings of Goel, Prabhu, Torr, Kumaraguru, Sanyal (2024), Corrective Machine
+Unlearning: 1,000 iterations of 512 rows on CIFAR-10, about 10 epochs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.descent.length import Epochs
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import SGD, Linear
+from expunge.descent.player import Player
+from expunge.descent.retain_terms import Loss
+from expunge.descent.selections import LastBlocks
+from expunge.methods.protocol import ByDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.recipe import Role
+
+
+@dataclass(frozen=True)
+class CfK(ByDescent):
+    """Descent on the retain set in the last blocks; what lies before them is in evaluation mode.
+
+    Args:
+        k: number of blocks that train, counted from the output by the family's anatomy.
+        epochs: passes over the retain set.
+        learning_rate: of SGD at its peak; it rises for a hundredth of the steps and then falls
+            along a line to a fifth.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: rows a step.
+        sequential: start from the current model instead of the base.
+    """
+
+    name: ClassVar[str] = "cf-k"
+    paper: ClassVar[str] = (
+        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Unlearning"
+    )
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-4, 1e-1),
+        "epochs": WholeNumber(1, 20),
+    }
+
+    k: int = 2
+    epochs: int = 10
+    learning_rate: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 512
+    sequential: bool = False
+
+    def descent(self) -> Descent:
+        """One player on the last blocks."""
+        falling = Linear(warm_up=0.01, stretch=1.25)
+        return Descent(
+            Player(
+                retain=Loss(),
+                parameters=LastBlocks(self.k),
+                optimiser=SGD(
+                    self.learning_rate, self.momentum, self.weight_decay, schedule=falling
+                ),
+            ),
+            length=Epochs(self.epochs, of=Role.RETAIN),
+            batch_size=self.batch_size,
+        )

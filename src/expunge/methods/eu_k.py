@@ -1,0 +1,94 @@
+"""EU-k: exact unlearning of the last k blocks, which are made anew and trained on the retain set.
+
+Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru (2022). Towards Adversarial Evaluations for Inexact
+Machine Unlearning. Settings of Goel, Prabhu, Torr, Kumaraguru, Sanyal (2024), Corrective Machine
+Unlearning: 1,000 iterations of 512 rows on CIFAR-10, about 10 epochs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from expunge.changes.weights import buffers_of, parameters_of, with_weights
+from expunge.descent.length import Epochs
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import SGD, Linear
+from expunge.descent.player import Player
+from expunge.descent.retain_terms import Loss
+from expunge.descent.selections import LastBlocks
+from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Access, Problem
+from expunge.recipe import Recipe, Role
+from expunge.run import Run
+
+
+@dataclass(frozen=True)
+class EuK(OverDescent):
+    """Fresh last blocks on a prefix in evaluation mode. The prefix has still seen the forget set.
+
+    Args:
+        k: number of blocks that are made anew, counted from the output by the family's anatomy.
+        epochs: passes over the retain set.
+        learning_rate: of SGD at its peak; it rises for a hundredth of the steps and then falls
+            along a line to a fifth.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: rows a step.
+        sequential: start from the current model instead of the base.
+    """
+
+    name: ClassVar[str] = "eu-k"
+    paper: ClassVar[str] = (
+        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Unlearning"
+    )
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-4, 1e-1),
+        "epochs": WholeNumber(1, 20),
+    }
+
+    k: int = 2
+    epochs: int = 10
+    learning_rate: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 512
+    sequential: bool = False
+
+    @property
+    def unlearns_with(self) -> Access:
+        """The retain set, and the recipe for the initial weights."""
+        return super().unlearns_with | Access(recipe=True)
+
+    def descent(self) -> Descent:
+        """One player on the last blocks."""
+        falling = Linear(warm_up=0.01, stretch=1.25)
+        return Descent(
+            Player(
+                retain=Loss(),
+                parameters=LastBlocks(self.k),
+                optimiser=SGD(
+                    self.learning_rate, self.momentum, self.weight_decay, schedule=falling
+                ),
+            ),
+            length=Epochs(self.epochs, of=Role.RETAIN),
+            batch_size=self.batch_size,
+        )
+
+    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+        """Put initial weights into the last blocks and descend from there."""
+        assert problem.recipe is not None  # opened by the access
+        begun = replace(problem, model=self._renewed(problem, problem.recipe, run))
+        after = self.descent().minimise(begun, run).model
+        return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
+
+    def _renewed(self, problem: Problem, recipe: Recipe, run: Run) -> nn.Module:
+        """The model with the initial parameters and buffers of its last blocks."""
+        fresh = recipe.untrained(run)
+        moving = LastBlocks(self.k).select(problem.model, problem, run)
+        owners = {name.rpartition(".")[0] for name in moving}
+        tensors = {name: parameters_of(fresh)[name] for name in moving}
+        tensors |= {n: b for n, b in buffers_of(fresh).items() if n.rpartition(".")[0] in owners}
+        return with_weights(problem.model, tensors)

@@ -1,0 +1,92 @@
+"""SCRUB: a student disobeys its teacher on the forget set and obeys on the retain set, in turns.
+
+Kurmanji, Triantafillou, Hayes, Triantafillou (2023). Towards Unbounded Machine Unlearning. Defaults
+and order are those of Choi, Na (2023), Towards Machine Unlearning Benchmarks: Forgetting the
+Personal Identities in Facial Recognition Systems.
+
+At the start the student is the teacher, where their divergence has no slope: a first pass over the
+forget set moves nothing unless dropout, batch norm or the loss does. In the form of Goel et al.
+(2024), Corrective Machine Unlearning, it comes first and the maximised sum is the minimised one:
+``Scrub(alpha=a, forget_divergence=a, forget_loss=1.0, retain_first=False)``, with a learning rate
+of 0.0025, momentum 0.9, weight decay 5e-4 and batches of 512.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.descent.distillation import Divergence
+from expunge.descent.length import InTurns, Turn
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import SGD
+from expunge.descent.player import Player
+from expunge.errors import ExpungeError
+from expunge.methods.protocol import ByDescent
+from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.recipe import Role
+
+
+@dataclass(frozen=True)
+class Scrub(ByDescent):
+    """Passes that raise the divergence from the model at the start on the forget set, and passes
+    that lower it, with the loss, on the retain set.
+
+    Args:
+        epochs: passes over the retain set.
+        forget_epochs: the first of them have a pass over the forget set too (msteps).
+        temperature: of the divergence, which is multiplied with its square.
+        alpha: factor of the divergence in the minimised sum, beside the loss.
+        forget_divergence: factor of the divergence in the maximised sum.
+        forget_loss: factor of the loss in the maximised sum.
+        retain_first: order of the two passes of an epoch.
+        learning_rate: of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: rows a step.
+        sequential: start from the current model instead of the base.
+
+    Raises:
+        ExpungeError: no pass over the forget set is asked for, or the temperature is not positive.
+    """
+
+    name: ClassVar[str] = "scrub"
+    paper: ClassVar[str] = "Kurmanji et al. 2023, Towards Unbounded Machine Unlearning"
+    search: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": LogUniform(1e-4, 1e-1),
+        "epochs": WholeNumber(1, 10),
+        "forget_epochs": WholeNumber(1, 5),
+        "alpha": LogUniform(1e-3, 10.0),
+    }
+
+    epochs: int = 2
+    forget_epochs: int = 2
+    temperature: float = 4.0
+    alpha: float = 1.0
+    forget_divergence: float = 1.0
+    forget_loss: float = 0.0
+    retain_first: bool = True
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 64
+    sequential: bool = False
+
+    def __post_init__(self) -> None:
+        if self.forget_epochs < 1 or self.temperature <= 0:
+            raise ExpungeError(
+                f"SCRUB got {self.forget_epochs} passes over the forget set and the temperature "
+                f"{self.temperature}; at least one pass and a temperature above 0 are expected."
+            )
+
+    def descent(self) -> Descent:
+        """One player, two terms in turns."""
+        turns = Turn(Role.FORGET, self.forget_epochs), Turn(Role.RETAIN)
+        return Descent(
+            Player(
+                forget=Divergence(-1.0, self.temperature, self.forget_divergence, self.forget_loss),
+                retain=Divergence(1.0, self.temperature, self.alpha, 1.0),
+                optimiser=SGD(self.learning_rate, self.momentum, self.weight_decay),
+            ),
+            length=InTurns(self.epochs, turns[::-1] if self.retain_first else turns),
+            batch_size=self.batch_size,
+        )

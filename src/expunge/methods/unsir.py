@@ -1,0 +1,205 @@
+"""UNSIR: learn noise that maximises the error of what is forgotten, impair with it, then repair.
+
+Tarun, Chundawat, Mandal, Kankanhalli (2023). Fast Yet Effective Machine Unlearning (IEEE TNNLS).
+The method never looks at an input of the forget set, only at its labels ("zero-glance"). Penalty,
+optimisers and epochs are those of the baseline in Foster et al. (2024), Selective Synaptic
+Dampening; the 40 steps over 256 rows of noise are our reading of the original (5 rounds of 8 steps
+on one batch). There noise and retain rows are shuffled into one stream; here every step of the
+impairing pass has a batch of each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from expunge.changes.delta import Delta
+from expunge.changes.kinds import Replacement
+from expunge.data.samples import ROW, Samples
+from expunge.descent.length import Epochs, Steps, batches_of
+from expunge.descent.loop import Descent
+from expunge.descent.noise_terms import NOISE, MaximalError, Noise, NoiseLoss, NoiseRows
+from expunge.descent.optimisers import AdamW
+from expunge.descent.player import On, Player
+from expunge.descent.retain_terms import Loss
+from expunge.errors import ExpungeError
+from expunge.families.abilities import HasLoss
+from expunge.methods.protocol import Artifact, Outcome
+from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Access, Problem
+from expunge.recipe import Role
+from expunge.run import Run
+
+PASS = 703
+"""Steps of a pass over the 45,000 retained rows of CIFAR-10, for which the rates were published."""
+
+FASTEST = 0.02
+"""The largest rate of a preset: that of the original's impairing pass."""
+
+
+@dataclass(frozen=True)
+class Unsir:
+    """Three descents: on the noise, on noise and retain set, on the retain set.
+
+    The labels of the noise are those of the forget set. Where the retain set has these labels too,
+    as in random forgetting, they are unlearned there as well until the repair. In the form of Choi,
+    Na (2023), the result before the repair is UNSIR-1 (``repair_epochs=0``).
+
+    Args:
+        noise_rows: rows of noise.
+        noise_steps: steps on the noise, each on a batch of all its rows.
+        noise_learning_rate: of Adam, on the noise.
+        penalty: factor of the mean squared norm of a row of noise.
+        noise_weight: factor of the loss on noise in the impairing pass, beside the retain loss.
+        impair_epochs: passes over the retain set with noise beside it.
+        impair_learning_rate: of Adam.
+        repair_epochs: passes over the retain set alone.
+        repair_learning_rate: of Adam.
+        batch_size: rows of the retain set a step, and of noise beside them.
+        target: the field of the forget set that says what its rows teach.
+        sequential: start from the current model instead of the base.
+
+    Raises:
+        ExpungeError: no row, step or impairing pass is asked for.
+    """
+
+    name: ClassVar[str] = "unsir"
+    paper: ClassVar[str] = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
+    needs: ClassVar[tuple[type, ...]] = (HasLoss,)
+    prepares_with: ClassVar[Access] = Access()
+    search: ClassVar[Mapping[str, Range]] = {
+        "impair_learning_rate": LogUniform(1e-5, 1e-2),
+        "repair_learning_rate": LogUniform(1e-5, 1e-2),
+        "impair_epochs": WholeNumber(1, 5),
+        "repair_epochs": WholeNumber(0, 5),
+    }
+
+    noise_rows: int = 256
+    noise_steps: int = 40
+    noise_learning_rate: float = 0.1
+    penalty: float = 0.1
+    noise_weight: float = 1.0
+    impair_epochs: int = 1
+    impair_learning_rate: float = 1e-4
+    repair_epochs: int = 1
+    repair_learning_rate: float = 1e-4
+    batch_size: int = 64
+    target: str = "label"
+    sequential: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("noise_rows", "noise_steps", "impair_epochs"):
+            if getattr(self, name) < 1:
+                raise ExpungeError(
+                    f"UNSIR got {name} {getattr(self, name)}; at least 1 is expected, since "
+                    "without noise to impair with it forgets nothing."
+                )
+
+    def for_problem(self, problem: Problem) -> Self:
+        """These fields, with rates that go as far in one pass over this retain set as the default
+        ones go in the published pass: Adam's steps are about as long as its rate."""
+        steps = batches_of(len(problem.data[Role.RETAIN]), self.batch_size)
+        longer = max(1.0, PASS / steps)
+        return replace(
+            self,
+            impair_learning_rate=_longer(self.impair_learning_rate, longer),
+            repair_learning_rate=_longer(self.repair_learning_rate, longer),
+        )
+
+    @property
+    def unlearns_with(self) -> Access:
+        """The labels of the forget set, and the retain set."""
+        return Access({Role.FORGET: frozenset({self.target}), Role.RETAIN: None})
+
+    def prepare(self, problem: Problem, run: Run) -> Artifact:
+        """Nothing to prepare."""
+        return Artifact()
+
+    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+        """Where the last descent ends: a Delta, or a Replacement if sequential.
+
+        Raises:
+            ExpungeError: the forget set has no field ``target``, or no input is a real number.
+        """
+        started = replace(
+            problem, companions={**problem.companions, NOISE: self._noise(problem, run)}
+        )
+        learned = self.noise().minimise(started, run, name="noise").companions[NOISE]
+        beside = {**problem.companions, NOISE: learned}
+        impaired = self.impair().minimise(replace(problem, companions=beside), run, name="impair")
+        after = impaired.model
+        if self.repair_epochs:
+            after = self.repair().minimise(replace(problem, model=after), run, name="repair").model
+        if self.sequential:
+            return Outcome((Replacement.of(after, problem.model, method=self.name),))
+        return Outcome((Delta.between(after, problem.model, method=self.name),))
+
+    def noise(self) -> Descent:
+        """The noise moves, the model stays."""
+        return Descent(
+            Player(
+                NOISE,
+                others={NOISE: On(NoiseRows(), MaximalError(self.penalty))},
+                optimiser=AdamW(self.noise_learning_rate),
+            ),
+            length=Steps(self.noise_steps),
+            batch_size=self.noise_rows,
+        )
+
+    def impair(self) -> Descent:
+        """The model learns the noise under the labels to be forgotten, beside the retain set."""
+        return Descent(
+            Player(
+                retain=Loss(),
+                others={NOISE: On(NoiseRows(), NoiseLoss(self.noise_weight))},
+                optimiser=AdamW(self.impair_learning_rate),
+            ),
+            length=Epochs(self.impair_epochs, of=Role.RETAIN),
+            batch_size=self.batch_size,
+        )
+
+    def repair(self) -> Descent:
+        """Descent on the retain set alone."""
+        return Descent(
+            Player(retain=Loss(), optimiser=AdamW(self.repair_learning_rate)),
+            length=Epochs(self.repair_epochs, of=Role.RETAIN),
+            batch_size=self.batch_size,
+        )
+
+    def _noise(self, problem: Problem, run: Run) -> Noise:
+        """Standard normal inputs in the shape of the retain set's, under labels to be forgotten."""
+        generator = run.generator("unsir")
+        targets = self._targets(problem.data[Role.FORGET], generator)
+        retain = problem.data[Role.RETAIN]
+        like = retain.batch(torch.arange(self.noise_rows) % len(retain))
+        inputs = {
+            name: torch.randn(tensor.shape, generator=generator)
+            for name, tensor in like.items()
+            if tensor.is_floating_point() and name != self.target
+        }
+        if not inputs:
+            raise ExpungeError(
+                "UNSIR learns noise in the place of inputs that are real numbers; the retain set "
+                f"has {', '.join(sorted(set(like) - {ROW, self.target})) or 'none'} of whole "
+                "numbers. Take a method that does without: `expunge methods` lists them."
+            )
+        others = {name: t for name, t in like.items() if name not in {*inputs, ROW}}
+        return Noise(inputs, {**others, self.target: targets})
+
+    def _targets(self, forget: Samples, generator: torch.Generator) -> Tensor:
+        """Targets (noise_rows, ...) of forget rows drawn at random."""
+        if self.target not in forget.fields:
+            raise ExpungeError(
+                f"UNSIR reads the field {self.target!r} of the forget set, which has "
+                f"{', '.join(sorted(forget.fields)) or 'no such field'}; give `target` the name of "
+                "the field that says what its rows teach."
+            )
+        rows = torch.randint(len(forget), (self.noise_rows,), generator=generator)
+        return forget.batch(rows, {self.target})[self.target]
+
+
+def _longer(rate: float, factor: float) -> float:
+    """The rate times the factor, where that stays below :data:`FASTEST`; never a lower rate."""
+    return max(rate, min(FASTEST, rate * factor))
