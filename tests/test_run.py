@@ -115,3 +115,12 @@ def test_progress_is_drawn_where_a_console_was_given_and_nowhere_else(
             bar.advance()
     assert "forgetting" in screen.getvalue()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_is_printed_as_it_is_or_raised_where_there_is_no_console() -> None:
+    said = io.StringIO()
+    Run(console=Console(file=said, width=20)).warn("nothing in layers[red] was moved at all")
+    assert said.getvalue() == "Warning: nothing in layers[red] was moved at all\n"
+    with pytest.warns(UserWarning, match="nothing moved") as raised:
+        Run().warn("nothing moved")
+    assert len(raised) == 1

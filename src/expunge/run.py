@@ -4,6 +4,7 @@ import hashlib
 import resource
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -58,7 +59,7 @@ class Run:
         seed: the one number that fixes every draw.
         device: a torch device name.
         precision: ``bfloat16`` runs forward passes under autocast; weights stay float32.
-        console: where progress is drawn; nowhere by default.
+        console: where progress is drawn and warnings are printed; none by default.
         checkpoints: folder for the state of long loops; none by default.
         checkpoint_every: steps between two checkpoints.
 
@@ -110,6 +111,13 @@ class Run:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning on the console; without one, raise it as a Python warning."""
+        if self.console is None:
+            warnings.warn(sentence, stacklevel=3)
+        else:
+            self.console.print(f"Warning: {sentence}", soft_wrap=True, markup=False)
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator["Advance"]:

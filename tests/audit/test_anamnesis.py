@@ -33,6 +33,7 @@ def test_bounds_where_one_does_not_arrive_within_the_cap() -> None:
     assert str(anamnesis_index(slow, ORACLE, 1.0, ACCURACY)) == ">1.25"
     assert str(anamnesis_index(ORACLE, slow, 1.0, ACCURACY)) == "<0.80"
     assert anamnesis_index(slow, slow, 1.0, ACCURACY).ratio is None
+    assert anamnesis_index([1.0], [0.0], 1.0, ACCURACY).relation == "unknown"  # before any step
 
 
 def test_wrong_curves_are_refused() -> None:

@@ -828,3 +828,9 @@ def test_a_descent_reads_only_the_fields_of_its_terms() -> None:
     labelled = Descent(Player(forget=Ascent()), length=Steps(1))
     with pytest.raises(AccessError, match="retain"):
         Descent(both(), length=Steps(1)).minimise(problem.opened(labelled.access), Run())
+
+
+def test_a_descent_without_a_step_is_refused() -> None:
+    for length in (Steps(0), Epochs(0)):
+        with pytest.raises(ExpungeError, match="has 0 steps and would change nothing"):
+            Descent(both(), length=length).minimise(digits_problem(), Run())

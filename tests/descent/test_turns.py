@@ -188,6 +188,13 @@ def test_the_l1_norm_is_of_all_parameters_and_its_slope_their_sign() -> None:
         assert torch.allclose(new, old - 0.25 * 2.0 * old.sign(), atol=1e-6)
 
 
+def test_the_l1_norm_of_weights_in_half_precision_is_finite() -> None:
+    half = nn.Linear(1000, 1000, bias=False).half()
+    nn.init.ones_(half.weight)  # a sum of 1e6, where half precision ends at 65,504
+    setting = Setting(digits_problem(), {"model": half}, lambda: half, Run())
+    assert float(L1Norm().value(setting, {}, None).detach()) == 1e6
+
+
 # ---- neutral targets, and what is at rest ----
 
 

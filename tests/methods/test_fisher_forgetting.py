@@ -1,5 +1,6 @@
 """Fisher forgetting: the noise of the paper, and the erased class as a choice of its own."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,18 @@ def test_the_noise_does_not_forget_a_class_before_the_model_is_lost_but_the_eras
     assert kept >= original[1] - 0.01
 
 
+def test_a_class_is_erased_from_a_frozen_output_layer_too(problem: Problem) -> None:
+    frozen = copy.deepcopy(problem.model)
+    for name in OUTPUTS:
+        frozen.get_parameter(name).requires_grad_(False)
+    held = replace(problem, model=frozen)
+    after = parameters_of(changed(FisherForgetting(1e-9, erase_class=True), held))
+    others = torch.arange(10) != 3
+    for name in OUTPUTS:
+        assert not after[name][3].any()
+        assert torch.equal(after[name][others], frozen.get_parameter(name)[others])
+
+
 def test_the_noise_is_the_runs(problem: Problem) -> None:
     once, again, other = (
         next(iter(parameters_of(changed(FisherForgetting(1e-6), problem, seed)).values()))
@@ -100,6 +113,18 @@ def test_the_noise_is_the_runs(problem: Problem) -> None:
     )
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+def test_another_request_has_other_noise(
+    problem: Problem, digits_work: Work, digits_model: nn.Module
+) -> None:
+    fours = asked(digits_work, digits_model, Request("the fours", Rows("label", ("4",))))
+    signs = []
+    for each in (problem, fours):
+        [change] = unlearn(FisherForgetting(1e-6), each, Run()).changes
+        assert isinstance(change, Delta)
+        signs.append(torch.cat([change.dense(n).flatten().sign() for n in sorted(change.entries)]))
+    assert 0.4 < float((signs[0] == signs[1]).double().mean()) < 0.6
 
 
 def test_it_opens_the_forget_set_only_to_name_the_class(problem: Problem) -> None:

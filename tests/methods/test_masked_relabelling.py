@@ -159,6 +159,8 @@ def test_a_parameter_that_the_loss_does_not_reach_is_said(trained: Trained) -> N
     said = io.StringIO()
     try:
         found = Saliency().select(problem.model, problem, Run(console=Console(file=said)))
+        with pytest.warns(UserWarning, match="No gradient of the forget loss reaches"):
+            Saliency().select(problem.model, problem, Run())
     finally:
         del problem.model.unused
     assert "reaches 'unused.bias' and 1 others" in " ".join(said.getvalue().split())

@@ -186,6 +186,8 @@ def test_the_label_free_form_reads_no_label_and_ssd_says_that_it_needs_one(
         opened.batch(torch.tensor([0]), {"label"})
     with pytest.raises(ExpungeError, match="reads the field 'label'"):
         unlearn(SSD(), bare, Run())
+    with pytest.raises(ExpungeError, match=r"reads the field 'image'.*opens none; .* in `inputs`"):
+        unlearn(LFSSD(inputs=("pixels",)), problem, Run())
 
 
 def test_it_runs_on_every_family_that_has_a_loss(problem: Problem) -> None:

@@ -7,9 +7,13 @@ performance, and in counting at least one step.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
-from expunge.audit.relearning import RelearningSpeed, StepsToReach, steps_to_reach
+from expunge.audit.relearning import (
+    RelearningSpeed,
+    StepsToReach,
+    check_equally_long,
+    steps_to_reach,
+)
 from expunge.errors import ExpungeError
 from expunge.signals.metric import Metric
 
@@ -50,32 +54,15 @@ def anamnesis_index(
             f"The anamnesis index got the original's performance {original:g} and a margin of "
             f"{margin:g}; a positive number and a share in [0, 1) are expected."
         )
-    if len(model) != len(oracle):
-        raise ExpungeError(
-            f"The anamnesis index got {len(model)} values of the model and {len(oracle)} of the "
-            "oracle; both after the same steps are expected. Relearn both equally long."
-        )
+    check_equally_long("The anamnesis index", model, oracle)
     sign = -1.0 if metric.direction == "lower" else 1.0
     level = sign * original * (1 - sign * margin)
     own, reference = (
         _relearn_time([sign * value for value in curve], level) for curve in (model, oracle)
     )
-    return _index(original * (1 - sign * margin), own, reference)
+    return RelearningSpeed.of(sign * level, own, reference)
 
 
 def _relearn_time(curve: Sequence[float], level: float) -> StepsToReach:
     found = steps_to_reach(curve, level)
     return StepsToReach(None if found.steps is None else max(1, found.steps), found.measured)
-
-
-def _index(level: float, own: StepsToReach, reference: StepsToReach) -> RelearningSpeed:
-    relation: Literal["=", "<", ">", "unknown"]
-    if own.steps is not None and reference.steps is not None:
-        ratio, relation = own.steps / reference.steps, "="
-    elif own.steps is not None and reference.measured:
-        ratio, relation = own.steps / reference.measured, "<"
-    elif reference.steps is not None:
-        ratio, relation = own.measured / reference.steps, ">"
-    else:
-        return RelearningSpeed(level, own, reference, None, "unknown")
-    return RelearningSpeed(level, own, reference, ratio, relation)

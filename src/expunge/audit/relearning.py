@@ -6,7 +6,7 @@ model that relearns them in fewer steps than the oracle still holds them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -43,6 +43,23 @@ class RelearningSpeed:
     oracle: StepsToReach
     ratio: float | None
     relation: Literal["=", "<", ">", "unknown"]
+
+    @classmethod
+    def of(cls, level: float, model: StepsToReach, oracle: StepsToReach) -> Self:
+        """The ratio of two numbers of steps, or the bound on it that they give."""
+        ratio: float | None = None
+        relation: Literal["=", "<", ">", "unknown"] = "unknown"
+        if model.steps == 0 and oracle.steps == 0:
+            ratio, relation = 1.0, "="
+        elif model.steps is not None and oracle.steps:
+            ratio, relation = model.steps / oracle.steps, "="
+        elif model.steps == 0 and oracle.steps is None:
+            ratio, relation = 0.0, "="
+        elif model.steps is not None and oracle.steps is None and oracle.measured:
+            ratio, relation = model.steps / oracle.measured, "<"
+        elif model.steps is None and oracle.steps:
+            ratio, relation = model.measured / oracle.steps, ">"
+        return cls(level, model, oracle, ratio, relation)
 
     def __str__(self) -> str:
         if self.ratio is None:
@@ -90,23 +107,19 @@ def relearning_speed(
             f"Relearning speed got a performance before of {before} and a share of {share}; a "
             "positive number and a share in (0, 1] are expected."
         )
+    check_equally_long("Relearning speed", model, oracle)
     level = share * before
-    own, reference = steps_to_reach(model, level), steps_to_reach(oracle, level)
-    ratio: float | None = None
-    relation: Literal["=", "<", ">", "unknown"] = "unknown"
+    return RelearningSpeed.of(level, steps_to_reach(model, level), steps_to_reach(oracle, level))
+
+
+def check_equally_long(what: str, model: Sequence[float], oracle: Sequence[float]) -> None:
+    """Refuse two relearning curves of different lengths.
+
+    Raises:
+        ExpungeError: they differ in length.
+    """
     if len(model) != len(oracle):
         raise ExpungeError(
-            f"Relearning speed got {len(model)} values of the model and {len(oracle)} of the "
-            "oracle; both after the same steps are expected. Relearn both equally long."
+            f"{what} got {len(model)} values of the model and {len(oracle)} of the oracle; both "
+            "after the same steps are expected. Relearn both equally long."
         )
-    if own.steps == 0 and reference.steps == 0:
-        ratio, relation = 1.0, "="
-    elif own.steps is not None and reference.steps:
-        ratio, relation = own.steps / reference.steps, "="
-    elif own.steps == 0 and reference.steps is None:
-        ratio, relation = 0.0, "="
-    elif own.steps is not None and reference.steps is None:
-        ratio, relation = own.steps / reference.measured, "<"
-    elif own.steps is None and reference.steps:
-        ratio, relation = own.measured / reference.steps, ">"
-    return RelearningSpeed(level, own, reference, ratio, relation)

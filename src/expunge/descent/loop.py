@@ -94,7 +94,8 @@ class Descent:
         ``name`` separates the checkpoints and random streams of several descents in one run.
 
         Raises:
-            ExpungeError: a term or a weight is not finite, or no parameter was selected.
+            ExpungeError: there is no step, no parameter was selected, or a term or a weight is not
+                finite.
         """
         return _State(self, problem, run, name).finished()
 
@@ -110,6 +111,11 @@ class _State:
         for module in self.modules.keys() - self.playing:
             self.modules[module].eval().requires_grad_(False)
         self.total = descent.length.steps(self.rows, descent.batch_size)
+        if self.total < 1:
+            raise ExpungeError(
+                f"The descent {name!r} has {self.total} steps and would change nothing; at least "
+                "one is expected. Give it an epoch or more, and rows to pass over."
+            )
         self.step = 0
         self.movers = [
             Mover(f"{name}/{i}", player, self.setting(), descent.batch_size)

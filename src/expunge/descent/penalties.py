@@ -34,5 +34,7 @@ class L1Norm:
 
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor:
         """The norm, times the schedule's share of this step."""
-        norm = torch.stack([p.abs().sum() for p in setting.model.parameters()]).sum()
+        norm = torch.stack(
+            [p.abs().sum(dtype=torch.float32) for p in setting.model.parameters()]
+        ).sum()
         return norm * self.schedule.share(setting.step, setting.total)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import batches
+from expunge.data.samples import ROW, batches
 from expunge.descent.streams import reading
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss, able
@@ -72,7 +72,7 @@ class Saliency:
         draws, unreached = run.generator("saliency"), set(named)
         sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in named.items()}
         for raw in batches(problem.data[Role.FORGET], self.batch_size):
-            run.meter.touch(Role.FORGET.value, len(raw["row"]))
+            run.meter.touch(Role.FORGET.value, len(raw[ROW]))
             drawn = problem.family.draw(raw, draws)
             batch = {key: tensor.to(run.device) for key, tensor in drawn.items()}
             with run.autocast(), reading(batch):
@@ -82,8 +82,8 @@ class Saliency:
                 if gradient is not None:
                     sums[name] += gradient
                     unreached.discard(name)
-        if unreached and run.console is not None:
-            run.console.print(
+        if unreached:
+            run.warn(
                 f"No gradient of the forget loss reaches {min(unreached)!r}"
                 f"{f' and {len(unreached) - 1} others' if len(unreached) > 1 else ''}; they count "
                 "as least salient."

@@ -37,7 +37,7 @@ class CfK(ByDescent):
 
     name: ClassVar[str] = "cf-k"
     paper: ClassVar[str] = (
-        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Unlearning"
+        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Machine Unlearning"
     )
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-4, 1e-1),

@@ -12,16 +12,13 @@ from typing import ClassVar
 from torch import nn
 
 from expunge.changes.weights import buffers_of, parameters_of, with_weights
-from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
-from expunge.descent.optimisers import SGD, Linear
-from expunge.descent.player import Player
-from expunge.descent.retain_terms import Loss
 from expunge.descent.selections import LastBlocks
+from expunge.methods.cf_k import CfK
 from expunge.methods.protocol import Artifact, Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
-from expunge.recipe import Recipe, Role
+from expunge.recipe import Recipe
 from expunge.run import Run
 
 
@@ -42,7 +39,7 @@ class EuK(OverDescent):
 
     name: ClassVar[str] = "eu-k"
     paper: ClassVar[str] = (
-        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Unlearning"
+        "Goel et al. 2022, Towards Adversarial Evaluations for Inexact Machine Unlearning"
     )
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-4, 1e-1),
@@ -63,19 +60,16 @@ class EuK(OverDescent):
         return super().unlearns_with | Access(recipe=True)
 
     def descent(self) -> Descent:
-        """One player on the last blocks."""
-        falling = Linear(warm_up=0.01, stretch=1.25)
-        return Descent(
-            Player(
-                retain=Loss(),
-                parameters=LastBlocks(self.k),
-                optimiser=SGD(
-                    self.learning_rate, self.momentum, self.weight_decay, schedule=falling
-                ),
-            ),
-            length=Epochs(self.epochs, of=Role.RETAIN),
-            batch_size=self.batch_size,
+        """That of CF-k."""
+        same = CfK(
+            self.k,
+            self.epochs,
+            self.learning_rate,
+            self.momentum,
+            self.weight_decay,
+            self.batch_size,
         )
+        return same.descent()
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """Put initial weights into the last blocks and descend from there."""

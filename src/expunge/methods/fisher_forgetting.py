@@ -19,8 +19,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
@@ -87,17 +85,17 @@ class FisherForgetting:
         classes = classes_of(problem.family, problem.model, retain, run)
         outputs = _outputs(problem, classes)
         means = {n: p.detach().cpu().float() for n, p in parameters_of(problem.model).items()}
-        if self.erase_class:
-            means |= _without_class(problem, {name: means[name] for name in outputs})
-        generator = run.generator("fisher-forgetting")
         noisy = {}
+        if self.erase_class:  # also where the output layer is frozen and gets no noise
+            noisy = _without_class(problem, {name: means[name] for name in outputs})
+            means |= noisy
+        # noise of its own for each request: the same twice would add up instead of in squares
+        generator = run.generator(f"fisher-forgetting/{problem.request.digest()}")
         for name, deviation in self.deviations(information, outputs).items():
             drawn = torch.randn(deviation.shape, generator=generator)
             noisy[name] = means[name] + deviation * drawn
         after = with_weights(problem.model, noisy)
-        if self.sequential:
-            return Outcome((Replacement.of(after, problem.model, method=self.name),))
-        return Outcome((Delta.between(after, problem.model, method=self.name),))
+        return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 
     def deviations(self, information: Gradients, outputs: frozenset[str]) -> Gradients:
         """Standard deviations of the noise by parameter name, in the parameters' shapes.

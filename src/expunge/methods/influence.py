@@ -21,13 +21,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
-from expunge.methods.notice import warn
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -108,16 +105,13 @@ class Influence:
             for name, part in step.items()
         }
         if all(not bool(part.any()) for part in step.values()):
-            warn(
-                run,
+            run.warn(
                 "influence moved no parameter: the gradients of the forget and the retain set are "
                 "zero at this model. Take a method that trains.",
             )
         after = with_weights(problem.model, moved)
         facts = {"method": self.name, "length": self.strength * _dot(step, step) ** 0.5}
-        if self.sequential:
-            return Outcome((Replacement.of(after, problem.model, **facts),))
-        return Outcome((Delta.between(after, problem.model, **facts),))
+        return Outcome.of(after, problem.model, sequential=self.sequential, **facts)
 
     def _curvature(self, problem: Problem, run: Run) -> "Curvature":
         retain = problem.data[Role.RETAIN]
@@ -179,8 +173,7 @@ class Curvature:
             residual = _plus(residual, product, -length)
             size, before = _dot(residual, residual), size
             direction = _plus(residual, direction, size / before)
-        warn(
-            run,
+        run.warn(
             f"The inverse curvature is off by {(size / _dot(right, right)) ** 0.5:.1g} of the "
             f"gradient after {MOST_STEPS} steps; give influence a larger damping.",
         )

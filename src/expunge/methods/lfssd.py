@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import Batch, Samples
+from expunge.data.samples import ROW, Batch, Samples
+from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits, able
-from expunge.methods.notice import warn
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.methods.ssd import (
@@ -90,7 +90,7 @@ class LFSSD:
             problem.model, artifact.tensors, importance, self.alpha, self.dampening
         )
         if change.selected == 0:
-            warn(run, nothing_selected(self.name, self.alpha, change.largest))
+            run.warn(nothing_selected(self.name, self.alpha, change.largest))
         facts = {"method": self.name, "selected": change.share}
         return Outcome((change.change(problem.model, self.sequential, facts),))
 
@@ -122,6 +122,13 @@ def _squared_norms(family: Family) -> RowValues:
     scorer = able(family, HasLogits)
 
     def values(model: nn.Module, batch: Batch) -> Tensor:
-        return scorer.logits(model, batch).float().square().sum(1)
+        try:
+            return scorer.logits(model, batch).float().square().sum(1)
+        except KeyError as error:
+            raise ExpungeError(
+                f"The model reads the field {error}, and of these rows lfssd opens "
+                f"{', '.join(sorted(set(batch) - {ROW})) or 'none'}; name every field that the "
+                "model is called with in `inputs`."
+            ) from None
 
     return values

@@ -22,7 +22,6 @@ from expunge.changes.weights import digest_of, parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import HasLoss
-from expunge.methods.notice import warn
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -99,7 +98,7 @@ class SSD:
         )
         if change.selected == 0:
             limit = "" if self.as_published else f", and above {ceiling:.4g} none can be"
-            warn(run, nothing_selected(self.name, self.alpha, change.largest, limit))
+            run.warn(nothing_selected(self.name, self.alpha, change.largest, limit))
         facts = {"method": self.name, "selected": change.share}
         if not self.as_published:
             facts["ceiling"] = ceiling

@@ -15,8 +15,6 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
 from expunge.data.samples import ROW, Samples
 from expunge.descent.length import Epochs, Steps, batches_of
 from expunge.descent.loop import Descent
@@ -132,9 +130,7 @@ class Unsir:
         after = impaired.model
         if self.repair_epochs:
             after = self.repair().minimise(replace(problem, model=after), run, name="repair").model
-        if self.sequential:
-            return Outcome((Replacement.of(after, problem.model, method=self.name),))
-        return Outcome((Delta.between(after, problem.model, method=self.name),))
+        return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 
     def noise(self) -> Descent:
         """The noise moves, the model stays."""

@@ -6,7 +6,6 @@ the run: squares of small gradients would vanish in bfloat16. The vectorised for
 batching rule, a branch on values) go row by row, by the same definition.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,10 +115,9 @@ def row_gradients(
                     raise
                 chosen = one_by_one
                 found = chosen(values, asked, batch)
-                warnings.warn(
+                run.warn(
                     f"Row gradients of {type(asked).__name__} are computed row by row, which is "
-                    f"slower: {str(error).splitlines()[0]}",
-                    stacklevel=2,
+                    f"slower: {str(error).splitlines()[0]}"
                 )
             yield _finite(found)
 

@@ -6,7 +6,6 @@ a pruned model has the names and shapes of the dense one.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,18 +115,12 @@ def emptied(masks: Masks) -> tuple[str, ...]:
 
 
 def warn_of_emptied(masks: Masks, run: Run) -> None:
-    """Say on the run's console, or in a Python warning, which layers nothing passes any more."""
-    names = emptied(masks)
-    if not names:
-        return
-    sentence = (
-        f"Pruning to {sparsity_of(masks):.1%} left no weight of {', '.join(names)}; what the model "
-        "answers no longer depends on what went through. Prune less."
-    )
-    if run.console is None:
-        warnings.warn(sentence, stacklevel=3)
-    else:
-        run.console.print(f"Warning: {sentence}", soft_wrap=True)
+    """Warn of layers that nothing passes any more."""
+    if names := emptied(masks):
+        run.warn(
+            f"Pruning to {sparsity_of(masks):.1%} left no weight of {', '.join(names)}; what the "
+            "model answers no longer depends on what went through. Prune less."
+        )
 
 
 def pruned(model: nn.Module, masks: Masks) -> nn.Module:
