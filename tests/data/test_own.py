@@ -12,11 +12,20 @@ from PIL import Image
 
 from expunge.data.encoding import Tokens
 from expunge.data.mapping import Columns
-from expunge.data.own import load_rows, read_rows
+from expunge.data.own import read_rows
+from expunge.data.samples import TensorSamples
 from expunge.data.scaling import Scaling
 from expunge.errors import ExpungeError
 
 NUMBERS = Columns(input=("x", "y"))
+
+
+def load_rows(
+    source: str, split: str | None, columns: Columns, folder: Path = Path()
+) -> tuple[datasets.Dataset, TensorSamples]:
+    """The table and the samples, read without an encoder."""
+    rows = read_rows(source, split, columns, folder)
+    return rows.table, rows.samples
 
 
 def stored(path: Path, **columns: list[object]) -> Path:

@@ -47,14 +47,6 @@ class OwnRows:
     notes: tuple[str, ...] = ()
 
 
-def load_rows(
-    source: str, split: str | None, columns: Columns, folder: Path = Path()
-) -> tuple[datasets.Dataset, TensorSamples]:
-    """The table and the samples of :func:`read_rows`, without an encoder."""
-    rows = read_rows(source, split, columns, folder)
-    return rows.table, rows.samples
-
-
 def read_rows(
     source: str,
     split: str | None,

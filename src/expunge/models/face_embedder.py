@@ -23,12 +23,6 @@ WIDTH = 128  # numbers of an embedding
 MEAN = (122.782, 117.001, 104.298)  # red, green, blue, of pixels from 0 to 255
 RANGE = 256.0
 """What the difference to the mean is divided by, as in dlib; face-api takes 255."""
-SAME_PERSON = 0.6
-"""Euclidean distance of embeddings below which dlib says that two faces are of one person.
-
-It holds for faces that were turned and cut out by their landmarks as dlib does it. Of faces cut out
-by a plain box, those of different people are often nearer than this: compare distances there.
-"""
 
 BLOCKS = (
     {f"conv32_{i}": 32 for i in (1, 2, 3)}

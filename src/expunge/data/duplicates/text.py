@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from datasketch import MinHash, MinHashLSH
 from scipy import sparse
 
 from expunge.data.duplicates.exact import digest_of
@@ -28,6 +27,9 @@ from expunge.data.duplicates.found import (
     nearest_by_parts,
 )
 from expunge.data.duplicates.normal import words
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 Shingles = npt.NDArray[np.uint32]
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: spreads what it multiplies
@@ -173,6 +175,9 @@ class NearText:
         return self.threshold_of_few if shingles < self.few else self.threshold
 
     def _proposed(self, queries: Texts, rows: Texts) -> Iterator[tuple[int, int]]:
+        # half a second to import, which every command would otherwise spend at its start
+        from datasketch import MinHash, MinHashLSH
+
         bands = self.permutations // self.rows_of_band
         index = MinHashLSH(num_perm=self.permutations, params=(bands, self.rows_of_band))
         sketch = MinHash(self.permutations, self.seed, hashfunc=int)
