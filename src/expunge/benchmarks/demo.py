@@ -209,16 +209,15 @@ def _curve(setting: Setting, start: nn.Module, shown: Samples, held_out: Samples
     """Accuracy after 0, 1, 2 ... steps; each number of steps is run anew with the same draws."""
     family = setting.work.recipe.family
     problem = Problem(start, family, NO_REQUEST, {Role.FORGET: shown}, History())
-    values = []
-    for steps in range(RELEARNING_STEPS + 1):
+    models = [start]
+    for steps in range(1, RELEARNING_STEPS + 1):
         descent = Descent(
             Player(forget=Loss(), optimiser=AdamW(RELEARNING_RATE)),
             length=Steps(steps),
             batch_size=len(shown),
         )
-        model = descent.minimise(problem, setting.run, "relearning").model
-        values.append(float(accuracy(ask(family, model, held_out, setting.run))[0]))
-    return values
+        models.append(descent.minimise(problem, setting.run, "relearning").model)
+    return [float(accuracy(ask(family, model, held_out, setting.run))[0]) for model in models]
 
 
 def _revoked(
