@@ -1,0 +1,1 @@
+"""Classifier unlearning on several sets, models and kinds of requests, beside oracles."""

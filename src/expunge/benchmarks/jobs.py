@@ -1,0 +1,123 @@
+"""Jobs: pieces of a long benchmark, each done in a process of its own and stored when it is done.
+
+A result is found again under the digest of everything that its job depends on, so that a benchmark
+that was stopped goes on where it was. Every process has one thread: the digits of a result do not
+depend on how many jobs run beside it.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from expunge import __version__
+from expunge.storage import write_bytes
+
+Result = Mapping[str, Any]
+"""What a job found, as JSON values."""
+
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Threads of the libraries below torch; read when a process starts."""
+
+
+class Job(Protocol):
+    """A piece of work that can be sent to another process, such as a frozen dataclass."""
+
+    @property
+    def title(self) -> str:
+        """What is told of it, in a few words."""
+        ...
+
+    def depends_on(self) -> Mapping[str, object]:
+        """All that the result depends on beside versions of libraries, as JSON values."""
+        ...
+
+    def done(self) -> Result:
+        """Do it. An error stops the benchmark; what may fail is to be said in the result."""
+        ...
+
+
+Told = Callable[[str, bool], None]
+"""Is told the title of each job, and whether its result was stored before."""
+
+Some = TypeVar("Some", bound=Job)
+
+
+def conducted(jobs: Sequence[Some], folder: Path, processes: int, told: Told) -> list[Result]:
+    """The results of all jobs, in their order.
+
+    Args:
+        jobs: none needs the result of another of them.
+        folder: where results are stored, one file each.
+        processes: how many run at once.
+        told: is called when a job is done.
+    """
+    paths = [folder / f"{key_of(job)}.json" for job in jobs]
+    results: dict[int, Result] = {}
+    for place, path in enumerate(paths):
+        if (stored := _read(path)) is not None:
+            results[place] = stored
+            told(jobs[place].title, True)
+    left = [place for place in range(len(jobs)) if place not in results]
+    with _processes(min(processes, len(left))) as pool:
+        futures = {pool.submit(_done, jobs[place]): place for place in left}
+        for future in _finished(futures):
+            place = futures[future]
+            results[place] = future.result()
+            content = {"depends on": jobs[place].depends_on(), "result": results[place]}
+            write_bytes(paths[place], json.dumps(content, indent=1).encode())
+            told(jobs[place].title, False)
+    return [results[place] for place in range(len(jobs))]
+
+
+def key_of(job: Job) -> str:
+    """The digest (SHA-256, hexadecimal) under which the result of a job is stored."""
+    kind = type(job)
+    named = [kind.__module__, kind.__qualname__, __version__, torch.__version__]
+    return hashlib.sha256(
+        json.dumps([named, job.depends_on()], sort_keys=True).encode()
+    ).hexdigest()
+
+
+def _read(path: Path) -> Result | None:
+    """A stored result; None where there is none or its file is damaged."""
+    try:
+        result: Result = json.loads(path.read_bytes())["result"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each; on an error those that wait are dropped."""
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(dict.fromkeys(VARIABLES, "1"))  # inherited by those that start inside
+    context = multiprocessing.get_context("spawn")  # a forked torch with threads may hang
+    pool = ProcessPoolExecutor(max(1, count), context, torch.set_num_threads, (1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _finished(futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]:
+    waiting = set(futures)
+    while waiting:
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        yield from sorted(finished, key=futures.__getitem__)
+
+
+def _done(job: Job) -> Result:
+    return job.done()
