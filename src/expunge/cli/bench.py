@@ -1,5 +1,7 @@
 """``expunge bench``: benchmarks. Quick forms by default."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +12,10 @@ from expunge.benchmarks import (
     speed_aggregation,
     speed_classification,
 )
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.benchmarks.classification import corner, protocol, tables
+from expunge.benchmarks.classification.worlds import WORLDS
+from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.storage import write_bytes
 
 app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
@@ -74,3 +79,45 @@ def near_duplicates_planted(
     if not full:
         console.print("E-mails: --full, after `expunge data fetch spam-assassin`.")
     write_json(json, result)
+
+
+@app.command("classification")
+def classification(
+    out: Annotated[
+        Path, typer.Option(help="Folder of models, trials and results; a stopped run goes on.")
+    ] = Path("bench-classification"),
+    full: Annotated[
+        bool, typer.Option("--full", help="All worlds instead of the digits; takes hours.")
+    ] = False,
+    worlds: Annotated[
+        list[str] | None, typer.Option("--world", help=f"One of {', '.join(WORLDS)}; repeatable.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Registered name; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of every method.")] = 6,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """Every classifier method beside three oracles: class, sub-class, subject and random rows."""
+    writable_folder(out, "The folder of --out,")
+    chosen = tuple(worlds or (WORLDS if full else protocol.QUICK))
+    result = protocol.Protocol(out, chosen, tuple(methods or ()), seeds, trials, processes).conduct(
+        _told
+    )
+    for title, columns, rows, below in tables.tables(result):
+        console.print(table(title, columns, rows))
+        for sentence in below:
+            console.print(sentence, soft_wrap=True)
+    console.print(tables.CAPTION, soft_wrap=True)
+    for name, picture in corner.pictures(result).items():
+        write_bytes(out / "pictures" / f"{name}.png", picture)
+    console.print(f"Pictures of the oracle corner: {out / 'pictures'}", soft_wrap=True)
+    write_json(json, result | {"tables": tables.content(result)})
+
+
+def _told(title: str, stored: bool) -> None:
+    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)

@@ -201,7 +201,7 @@ def clothes_vit(name: str) -> World:
     train = parts[0][0]
     return _of_parts(
         name,
-        "10,000 of the clothes, ten classes; vision transformer of 4 blocks, width 64",
+        "10,000 of the clothes, ten classes; vision transformer, 4 blocks of width 64, patch 7",
         Recipe(_vit, Classifier(classes=10), Plain(12, 128, AdamW(1e-3, schedule=Cosine()))),
         parts,
         {"class": _sandals("label", "class"), "random 10 %": _random(train)["random 10 %"]},
@@ -387,7 +387,7 @@ def _colour_resnet(seed: int) -> nn.Module:
 
 def _vit(seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    return VisionTransformer(generator, 28, 4, 64, 4, 4, 1, means=(0.286,), deviations=(0.353,))
+    return VisionTransformer(generator, 28, 4, 64, 4, 7, 1, means=(0.286,), deviations=(0.353,))
 
 
 def _small_bert(seed: int) -> nn.Module:

@@ -1,0 +1,200 @@
+"""What the benchmark found, as tables: every method beside originals and oracles.
+
+A figure that is to be close to the oracle's is read against the mean over the oracles; how far the
+oracles are from each other is the least that can be asked for.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from expunge.benchmarks.classification.work import AVERAGED
+
+Setting = Literal["preset", "tuned", "matched"]
+
+SETTINGS: Mapping[Setting, str] = {
+    "preset": "shipped presets, as they come",
+    "tuned": "tuned on validation rows, as they come",
+    "matched": "tuned, and matched at equal retained accuracy",
+}
+"""How methods are shown."""
+
+KEPT = 0.9
+"""Share of the original's accuracies that a preset has to keep on retain and on test rows."""
+
+COLUMNS = {
+    "UA": "UA",
+    "RA": "RA",
+    "TA": "TA",
+    "held-out forgotten": "held",
+    "LR-MIA": "LR",
+    "SVC-MIA": "SVC",
+    "gap": "gap",
+    "ToW": "ToW",
+    "RTE": "RTE",
+}
+"""What the terminal shows of the figures, and its headings; the JSON file has all."""
+
+PAPER = (*AVERAGED, "SVC-MIA", "loss MIA", "ZRF", "JSD", "activation distance", "completeness")
+"""Figures that are read against the oracle's, in the order of the JSON file."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1) over seeds."""
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> "Spread | None":
+        """Of the values that there are; None where there is none."""
+        found = [value for value in values if value is not None]
+        if not found:
+            return None
+        return cls(fmean(found), stdev(found) if len(found) > 1 else math.nan)
+
+    def __str__(self) -> str:
+        """In percent."""
+        mean = f"{100 * self.mean:.0f}"
+        return mean if math.isnan(self.sd) else f"{mean}±{100 * self.sd:.0f}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method on one request: its figures over seeds, what failed, and what it lost."""
+
+    name: str
+    figures: Mapping[str, Spread | None]
+    failed: str | None = None
+    kept: float | None = None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether less is kept than :data:`KEPT`."""
+        return self.kept is not None and self.kept < KEPT
+
+    def content(self) -> dict[str, Any]:
+        """As JSON values."""
+        figures = {
+            name: None if found is None else [found.mean, _finite(found.sd)]
+            for name, found in self.figures.items()
+        }
+        return {"figures": figures, "failed": self.failed, "kept": self.kept}
+
+
+def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
+    """Original, oracle, and every method that has something to show, in alphabetical order."""
+    references = request["references"]
+    centre = _centre(references["oracles"])
+    originals = references["originals"]
+    found = [
+        Line("original", _figures(originals, centre, [None] * len(originals))),
+        Line("oracle", _figures(references["oracles"], centre, [1.0] * len(originals))),
+    ]
+    for name, settings in sorted(request["methods"].items()):
+        cells = settings.get("preset" if setting == "preset" else "tuned")
+        if cells is None:
+            found.append(Line(name, {}, "every trial failed"))
+            continue
+        failed = next((c["failed"] for c in cells if "failed" in c), None)
+        if failed is not None:
+            found.append(Line(name, {}, failed))
+            continue
+        chosen = [c["matched" if setting == "matched" else "as it comes"] for c in cells]
+        shares = [c["seconds"] / request["retraining seconds"] for c in cells]
+        kept = min(_kept(one, before) for one, before in zip(chosen, originals, strict=True))
+        found.append(Line(name, _figures(chosen, centre, shares), None, kept))
+    return found
+
+
+def _centre(oracles: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The mean of each figure over the oracles."""
+    found = {name: Spread.of(o.get(name) for o in oracles) for name in (*PAPER,)}
+    return {name: spread.mean for name, spread in found.items() if spread is not None}
+
+
+def _kept(one: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """The smaller share kept of the accuracies on retain rows and on other test rows."""
+    return min(one[name] / before[name] if before[name] else 1.0 for name in ("RA", "TA"))
+
+
+def _figures(
+    cells: Sequence[Mapping[str, float | None]],
+    centre: Mapping[str, float],
+    shares: Sequence[float | None],
+) -> dict[str, Spread | None]:
+    names = dict.fromkeys(name for cell in cells for name in cell)
+    own = {name: Spread.of(cell.get(name) for cell in cells) for name in names}
+    return {**own, "gap": Spread.of(gap(cell, centre) for cell in cells), "RTE": Spread.of(shares)}
+
+
+def gap(cell: Mapping[str, float | None], centre: Mapping[str, float]) -> float:
+    """The average gap: mean distance to the oracles' mean in UA, RA, TA and the LR-MIA."""
+    return fmean(abs(float(cell[name] or 0.0) - centre[name]) for name in AVERAGED)
+
+
+Table = tuple[str, Sequence[str], list[Sequence[object]], list[str]]
+"""Title, columns, rows, and sentences below."""
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Three tables for every request of every world."""
+    found = []
+    for world, content in result["worlds"].items():
+        for kind, request in content["requests"].items():
+            title = (
+                f"{world}, {kind}: {request['request']} ({request['forget rows']:,} of "
+                f"{content['rows']['train']:,} rows)"
+            )
+            for setting, words in SETTINGS.items():
+                found.append(_table(f"{title}; {words}", lines(request, setting), setting))
+    return found
+
+
+def content(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines of every table as JSON values: world, request, setting, method."""
+    return {
+        world: {
+            kind: {
+                setting: {line.name: line.content() for line in lines(request, setting)}
+                for setting in SETTINGS
+            }
+            for kind, request in found["requests"].items()
+        }
+        for world, found in result["worlds"].items()
+    }
+
+
+def _table(title: str, rows: Sequence[Line], setting: Setting) -> Table:
+    shown: list[Sequence[object]] = [
+        [line.name, *("-" if line.figures.get(c) is None else line.figures[c] for c in COLUMNS)]
+        for line in rows
+        if line.failed is None
+    ]
+    below = [f"{line.name}: {line.failed}" for line in rows if line.failed is not None]
+    if setting == "preset":
+        lost = [f"{line.name} ({100 * (line.kept or 0):.0f} %)" for line in rows if line.collapsed]
+        if lost:
+            below.append(
+                f"Keep less than {100 * KEPT:.0f} % of the original's accuracy on retain or test "
+                f"rows, so `expunge forget` refuses them here: {', '.join(lost)}"
+            )
+    return title, ["", *COLUMNS.values()], shown, below
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+CAPTION = (
+    "All in percent, mean and sd over seeds. UA: forget rows not answered with their own class; "
+    "RA, TA: accuracy on retain and on other test rows; held: accuracy on test rows of what was "
+    "forgotten. LR: share of forget rows that logistic regression on the entropy calls members; "
+    "SVC: share that support vectors call non-members. gap: mean distance to the oracles in UA, "
+    "RA, TA and LR. ToW: 100 is the oracle. RTE: processor seconds of the request as a share of "
+    "retraining. All are read against the oracle's row, never against 0, 50 or 100."
+)
+"""What the columns are."""

@@ -1,0 +1,425 @@
+"""The pieces of the benchmark: training, tuning a method, letting it answer, reading references.
+
+Base and oracles of a seed come from the recipe with that seed. A method is tuned on the base of the
+first seed and on validation rows alone, against the mean of the oracles; it is then run on every
+seed and read on test rows, as it comes and matched at equal retained accuracy.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge import registry
+from expunge.aggregation.sum import Sum
+from expunge.audit.case import reason_of
+from expunge.audit.gap import Scores
+from expunge.audit.kept_models import KeptModels
+from expunge.audit.matching import Level, Line, common_factor
+from expunge.audit.strength import Search
+from expunge.audit.tuning import Evaluation, Trials
+from expunge.benchmarks.classification.rows import Answers, Asked, Figures, share_right, zrf
+from expunge.benchmarks.classification.worlds import Kind, World, world
+from expunge.benchmarks.jobs import Result, key_of
+from expunge.changes.delta import Delta
+from expunge.changes.kinds import Replacement
+from expunge.changes.weights import digest_of
+from expunge.deployment import Deployment
+from expunge.errors import ExpungeError
+from expunge.methods.presets import preset_of
+from expunge.methods.protocol import Method, missing, unlearn
+from expunge.methods.search import Space, WholeNumber, space_of
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.run import Run
+from expunge.signals.accuracy import ACCURACY
+from expunge.signals.ask import predict
+
+AVERAGED = ("UA", "RA", "TA", "LR-MIA")
+"""The figures whose mean distance to the oracle is the average gap."""
+
+TOLERANCE = 0.02
+"""What a matched method may lose of the original's accuracy on other validation rows."""
+
+SHARE = 1 / 3
+"""Rows that a method may pass over, as a share of those that retraining passes over."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands: the world with its digest, a request, the benchmark's folder."""
+
+    world: str
+    digest: str
+    folder: Path
+
+    def facts(self) -> dict[str, object]:
+        """What a result depends on."""
+        return {"world": self.world, "digest": self.digest}
+
+    @property
+    def room(self) -> World:
+        """The world itself."""
+        return world(self.world)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train the base (without a request), or the oracle of a request."""
+
+    place: Place
+    kind: Kind | None
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """World, what is trained, seed."""
+        what = "base" if self.kind is None else f"oracle of {self.kind}"
+        return f"{self.place.world}: {what}, seed {self.seed}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """World, request, seed."""
+        return {**self.place.facts(), "kind": self.kind, "seed": self.seed}
+
+    def done(self) -> Result:
+        """Train and keep the model."""
+        start = time.process_time()
+        model = self._made(Run(self.seed))
+        seconds = time.process_time() - start
+        KeptModels(self._folder).get(key_of(self), model, lambda: model)
+        return {"seconds": seconds, "model": digest_of(model)}
+
+    def model(self) -> nn.Module:
+        """The kept model; trained again where its file is gone."""
+        recipe = self.place.room.recipe
+        run = Run(self.seed)
+        return KeptModels(self._folder).get(
+            key_of(self), recipe.builder(self.seed), lambda: self._made(run)
+        )[0]
+
+    @property
+    def _folder(self) -> Path:
+        return self.place.folder / "models"
+
+    def _made(self, run: Run) -> nn.Module:
+        room = self.place.room
+        train = room.train
+        if self.kind is not None:
+            forget = {*Asked.of(room, self.kind, "validation").forget.ids}
+            kept = [place for place, name in enumerate(train.ids) if name not in forget]
+            train = train.select(torch.tensor(kept))
+        return room.recipe.with_seed(self.seed).make({Role.TRAIN: train}, run).model
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A request in a world, and the seeds of the models that it is asked on."""
+
+    place: Place
+    kind: Kind
+    seeds: tuple[int, ...]
+
+    def facts(self) -> dict[str, object]:
+        """What a result depends on."""
+        return {**self.place.facts(), "kind": self.kind, "seeds": list(self.seeds)}
+
+    def base(self, seed: int) -> nn.Module:
+        """The base of a seed."""
+        return Training(self.place, None, seed).model()
+
+    def oracles(self) -> list[nn.Module]:
+        """One oracle a seed."""
+        return [Training(self.place, self.kind, seed).model() for seed in self.seeds]
+
+    def problem(self, base: nn.Module, seed: int, method: Method) -> Problem:
+        """What a method sees of the request on a base."""
+        room = self.place.room
+        deployment = Deployment(
+            base,
+            room.family,
+            room.train,
+            room.train_table,
+            Sum(),
+            recipe=room.recipe.with_seed(seed),
+        )
+        problem = deployment.problem(room.request(self.kind), method)
+        asked = asked_on_validation(self.place.world, self.kind)
+        return replace(problem, data=asked.shown(problem))
+
+
+@cache
+def asked_on_validation(name: str, kind: Kind) -> Asked:
+    """The rows of a request in a world, with validation rows."""
+    return Asked.of(world(name), kind, "validation")
+
+
+@cache
+def asked_on_test(name: str, kind: Kind) -> Asked:
+    """The rows of a request in a world, with test rows."""
+    return Asked.of(world(name), kind, "test")
+
+
+def space_within(kind: type, room: World, asked: Asked) -> Space:
+    """The search space of a method, its epochs cut to what may be passed over in a third of the
+    recipe's time."""
+    space = space_of(kind)
+    learner: Any = room.recipe.learner
+    rows = len(asked.forget) + len(asked.retain)
+    most = max(1, int(SHARE * learner.epochs * len(room.train) / rows))
+    epochs = space.ranges.get("epochs")
+    if not isinstance(epochs, WholeNumber) or epochs.high <= most:
+        return space
+    if most == 1:  # nothing is left to vary
+        ranges = {n: r for n, r in space.ranges.items() if n != "epochs"}
+        return replace(space, ranges=ranges, defaults={n: space.defaults[n] for n in ranges})
+    default = min(int(str(space.defaults["epochs"])), most)
+    return replace(
+        space,
+        ranges={**space.ranges, "epochs": WholeNumber(epochs.low, most)},
+        defaults={**space.defaults, "epochs": default},
+    )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Tune one method on a request: the average gap on validation rows, the first seed's base."""
+
+    asking: Asking
+    method: str
+    source: str
+    trials: int
+
+    @property
+    def title(self) -> str:
+        """World, request, method."""
+        return f"{self.asking.place.world}: tune {self.method} on {self.asking.kind}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The request, the method's code, the number of trials."""
+        return {**self.asking.facts(), "method": self.method, "source": self.source} | {
+            "trials": self.trials
+        }
+
+    def done(self) -> Result:
+        """The best parameters, and what every trial gave."""
+        kind, asking = registry.load("methods", self.method), self.asking
+        place, seed = asking.place, asking.seeds[0]
+        room, asked = place.room, asked_on_validation(place.world, asking.kind)
+        base = asking.base(seed)
+        if lacks := missing(kind(), asking.problem(base, seed, kind())):
+            return {"unfit": " and ".join(lack.clause for lack in lacks)}
+        oracles = [
+            Answers.of(room, asked, oracle, Run(seed)).quick() for oracle in asking.oracles()
+        ]
+        space = space_within(kind, room, asked)
+        cut = "epochs" in space_of(kind).ranges.keys() - space.ranges.keys()
+        fixed = {"epochs": 1} if cut else {}
+
+        def made(parameters: Mapping[str, Any]) -> Method:
+            method: Method = kind(**{**fixed, **parameters})
+            return method
+
+        def objective(method: Method) -> Evaluation:
+            given = Answered.of(asking, method, base, seed)
+            found = Answers.of(room, asked, given.model, Run(seed)).quick()
+            parts = {name: _distance(found, oracles, name) for name in AVERAGED}
+            scores = Scores((), (), _number(found["TA"]))
+            return Evaluation(fmean(parts.values()), parts, scores, given.seconds)
+
+        trials = Trials(place.folder / "trials" / f"{key_of(self)}.db")
+        found = trials.tune(self.method, key_of(self), space, made, objective, self.trials, seed)
+        best = found.best
+        return {
+            "parameters": None if best is None else {**fixed, **best.parameters},
+            "gap": None if best is None else best.gap,
+            "trial": None if best is None else best.number,
+            "trials": [
+                {"parameters": {**fixed, **t.parameters}, "gap": t.gap, "reason": t.reason}
+                | dict(t.figures)
+                for t in found.trials
+            ],
+        }
+
+
+def _distance(found: Figures, oracles: Sequence[Figures], name: str) -> float:
+    return abs(_number(found[name]) - fmean(_number(oracle[name]) for oracle in oracles))
+
+
+def _number(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """The model after a method answered the request, and the processor seconds that it took.
+
+    ``prepared`` are those of what a method prepares before any request comes.
+    """
+
+    model: nn.Module
+    seconds: float
+    prepared: float
+
+    @classmethod
+    def of(cls, asking: Asking, method: Method, base: nn.Module, seed: int) -> "Answered":
+        """Prepare and unlearn, each with the access that the method declares.
+
+        Raises:
+            ExpungeError: the method answers with something else than new weights or a Delta.
+        """
+        run, problem = Run(seed), asking.problem(base, seed, method)
+        start = time.process_time()
+        with run.seeded(f"case {method.name}"):
+            artifact = method.prepare(problem.opened(method.prepares_with), run)
+            ready = time.process_time()
+            outcome = unlearn(method, problem, run, artifact)
+        end = time.process_time()
+        [change] = outcome.changes
+        if not isinstance(change, Delta | Replacement):
+            raise ExpungeError(
+                f"{method.name} answered with a {type(change).__name__}; new weights or a Delta "
+                "are expected by this benchmark."
+            )
+        return cls(change.applied_to(base), end - ready, ready - start)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Let one method answer on the base of one seed; ``parameters`` None stands for its preset."""
+
+    asking: Asking
+    method: str
+    source: str
+    seed: int
+    parameters: tuple[tuple[str, Any], ...] | None
+
+    @property
+    def title(self) -> str:
+        """World, request, method, setting, seed."""
+        how = "preset" if self.parameters is None else "tuned"
+        where = f"{self.asking.place.world}, {self.asking.kind}"
+        return f"{where}: {self.method}, {how}, seed {self.seed}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The request, the method's code and parameters, the seed."""
+        own = {"method": self.method, "source": self.source, "seed": self.seed}
+        given = None if self.parameters is None else [list(pair) for pair in self.parameters]
+        return {**self.asking.facts(), **own, "parameters": given}
+
+    def done(self) -> Result:
+        """Figures on test rows, as it comes and matched; or why there are none."""
+        asking = self.asking
+        kind = registry.load("methods", self.method)
+        base = asking.base(self.seed)
+        try:
+            if self.parameters is None:
+                method = preset_of(kind(), asking.problem(base, self.seed, kind()))
+            else:
+                method = kind(**dict(self.parameters))
+            given = Answered.of(asking, method, base, self.seed)
+            reader = Reader(asking)
+            comes = reader.figures(given.model, self.seed)
+            factor, matched = reader.matched(base, given.model, method.sequential, self.seed)
+        except Exception as error:  # a method may fail in any way; the others go on
+            return {"failed": reason_of(error)}
+        return {
+            "parameters": fields_of(method),
+            "seconds": given.seconds,
+            "preparing seconds": given.prepared,
+            "as it comes": comes,
+            "matched": matched,
+            "factor": factor,
+        }
+
+
+class Reader:
+    """What models score on the test rows of a request."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._room = asking.place.room
+        self._test = asked_on_test(asking.place.world, asking.kind)
+
+    @cached_property
+    def oracles(self) -> list[Answers]:
+        """The oracles' answers."""
+        return [
+            Answers.of(self._room, self._test, oracle, Run(seed))
+            for seed, oracle in zip(self._asking.seeds, self._asking.oracles(), strict=True)
+        ]
+
+    def figures(self, model: nn.Module, seed: int) -> Figures:
+        """Everything about one model."""
+        answers = Answers.of(self._room, self._test, model, Run(seed))
+        return self._of(answers, self.oracles, seed)
+
+    def of_oracle(self, place: int) -> Figures:
+        """Everything about one oracle, its distances to the other oracles."""
+        others = [o for i, o in enumerate(self.oracles) if i != place]
+        return self._of(self.oracles[place], others, self._asking.seeds[place])
+
+    def _of(self, answers: Answers, oracles: Sequence[Answers], seed: int) -> Figures:
+        far = answers.distances(oracles) if oracles else {}
+        return {**answers.figures(), **zrf(self._room, self._test, answers, Run(seed)), **far}
+
+    def matched(
+        self, base: nn.Module, model: nn.Module, replaced: bool, seed: int
+    ) -> tuple[float, Figures]:
+        """The factor at which the level is just kept on validation rows, and the figures there."""
+        rows = asked_on_validation(self._asking.place.world, self._asking.kind).others
+
+        def retained(one: nn.Module) -> float:
+            return share_right(predict(self._room.family, one, rows, Run(seed)))
+
+        line = Line.through(base, model)
+        level = Level(ACCURACY, retained(base), TOLERANCE)
+        search = Search(upper=1.0 if replaced else 4.0)
+        factor = common_factor(line, retained, level, search, beyond=not replaced)
+        return factor, self.figures(line.at(factor), seed)
+
+
+@dataclass(frozen=True)
+class References:
+    """What the bases and the oracles of all seeds score on a request."""
+
+    asking: Asking
+
+    @property
+    def title(self) -> str:
+        """World and request."""
+        return f"{self.asking.place.world}, {self.asking.kind}: originals and oracles"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The request."""
+        return self.asking.facts()
+
+    def done(self) -> Result:
+        """Figures of each."""
+        reader, seeds = Reader(self.asking), self.asking.seeds
+        return {
+            "originals": [reader.figures(self.asking.base(seed), seed) for seed in seeds],
+            "oracles": [reader.of_oracle(place) for place in range(len(seeds))],
+        }
+
+
+def fields_of(method: Any) -> dict[str, Any]:
+    """The fields of a method as JSON values; what JSON does not know, as text."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(method), default=str))
+    return values
+
+
+def source_of(method: str) -> str:
+    """SHA-256 (hexadecimal) of the file of a registered method."""
+    path = inspect.getsourcefile(registry.load("methods", method))
+    return hashlib.sha256(Path(path).read_bytes() if path else b"").hexdigest()

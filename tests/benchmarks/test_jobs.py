@@ -1,0 +1,59 @@
+"""Jobs are done once, found again, and done again where their result is gone or damaged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from expunge.benchmarks.jobs import conducted, key_of
+
+
+@dataclass(frozen=True)
+class Squaring:
+    """Writes a line whenever it is done."""
+
+    number: int
+    log: Path
+
+    @property
+    def title(self) -> str:
+        return f"square of {self.number}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        return {"number": self.number}
+
+    def done(self) -> Mapping[str, Any]:
+        if self.number < 0:
+            raise ValueError("negative")
+        with self.log.open("a") as log:
+            log.write(f"{self.number}\n")
+        return {"square": self.number**2, "threads": torch.get_num_threads()}
+
+
+def test_results_come_in_order_and_are_found_again(tmp_path: Path) -> None:
+    log, told = tmp_path / "log", []
+    jobs = [Squaring(n, log) for n in (3, 1, 2)]
+    first = conducted(jobs, tmp_path / "r", 2, lambda title, stored: told.append(stored))
+    assert [r["square"] for r in first] == [9, 1, 4]
+    assert {r["threads"] for r in first} == {1}
+    damaged = tmp_path / "r" / f"{key_of(jobs[1])}.json"
+    damaged.write_text(damaged.read_text()[:20])
+    again = conducted(jobs, tmp_path / "r", 2, lambda title, stored: told.append(stored))
+    assert again == first
+    assert told == [False] * 3 + [True, True, False]
+    assert sorted(log.read_text().split()) == ["1", "1", "2", "3"]
+
+
+def test_what_was_done_before_an_error_is_kept(tmp_path: Path) -> None:
+    jobs = [Squaring(n, tmp_path / "log") for n in (2, -1)]
+    with pytest.raises(ValueError, match="negative"):
+        conducted(jobs, tmp_path / "r", 1, lambda *_: None)
+    assert (tmp_path / "r" / f"{key_of(jobs[0])}.json").exists()
+
+
+def test_the_folder_of_a_job_is_not_part_of_its_key(tmp_path: Path) -> None:
+    one, other = Squaring(1, tmp_path / "a"), Squaring(1, tmp_path / "b")
+    assert key_of(one) == key_of(other) != key_of(Squaring(2, tmp_path / "a"))
