@@ -80,7 +80,7 @@ class Rows:
                 f"The request names no value of {self.column!r}; at least one is expected. "
                 "Say what is to be forgotten."
             )
-        column = [str(value) for value in table[self.column]]
+        column = [str(value) for value in table[self.column][:]]
         known = set(column)
         for value in self.values:
             if value not in known:

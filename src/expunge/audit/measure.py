@@ -79,7 +79,7 @@ def rows_held(target: Target, table: Named) -> Tensor:
     nothing = torch.empty(0, dtype=torch.int64)
     if target.column not in table.column_names:
         return nothing
-    held = {str(value) for value in table[target.column]}.intersection(target.values)
+    held = {str(value) for value in table[target.column][:]}.intersection(target.values)
     return replace(target, values=tuple(sorted(held))).rows(table) if held else nothing
 
 

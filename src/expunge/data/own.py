@@ -81,10 +81,10 @@ def read_rows(
         texts = columns.classes
     table = _mapped(opened, columns, texts)
     # from the table as it was opened: a column of the user's may be called `subject` as well
-    ids = list(table["id"])
+    ids = list(table["id"][:])
     inputs = inputs_of(opened, ids, columns, encoder)
     answer = (
-        {"label": torch.tensor(list(table["label"]))}
+        {"label": torch.tensor(list(table["label"][:]))}
         if columns.target is None
         else {"target": targets_of(opened, ids, columns.target)}
     )
@@ -128,14 +128,14 @@ def samples(table: datasets.Dataset, tensors: Mapping[str, Tensor]) -> TensorSam
     Raises:
         ExpungeError: an id stands in two rows.
     """
-    ids = [str(value) for value in table["id"]]
+    ids = [str(value) for value in table["id"][:]]
     repeated = [name for name, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ExpungeError(
             f"The id {repeated[0]!r} stands in several rows; ids must be unique. Name another "
             "column, or drop the duplicates."
         )
-    return TensorSamples(ids, [str(v) for v in table["subject"]], dict(tensors))
+    return TensorSamples(ids, [str(v) for v in table["subject"][:]], dict(tensors))
 
 
 def open_table(

@@ -133,12 +133,12 @@ class TableSamples:
     @property
     def ids(self) -> Sequence[str]:
         """The column ``id``."""
-        return [str(value) for value in self.table["id"]]
+        return [str(value) for value in self.table["id"][:]]
 
     @property
     def subjects(self) -> Sequence[str]:
         """The column ``subject``."""
-        return [str(value) for value in self.table["subject"]]
+        return [str(value) for value in self.table["subject"][:]]
 
     def __len__(self) -> int:
         return len(self.table)

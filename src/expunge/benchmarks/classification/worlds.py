@@ -213,9 +213,9 @@ def emoji(name: str) -> World:
     """Emoji in colour, by their group, and a ResNet-18 of width 8."""
     table = emoji_grid.load(None)
     names = sorted(set(table["group"]))
-    groups = torch.tensor([names.index(group) for group in table["group"]])
+    groups = torch.tensor([names.index(group) for group in table["group"][:]])
     pixels = F.avg_pool2d(emoji_grid.tensors(table)["image"].float() / 255, 2)
-    ids = [str(name) for name in table["id"]]
+    ids = [str(name) for name in table["id"][:]]
     split = splits.stratified(ids, groups.tolist())
     parts = []
     for part in splits.NAMES:
@@ -255,7 +255,7 @@ def mails(name: str) -> World:
         parts.append((own.samples(table, {**tokens, "label": tables.labels(table)}), table))
     train, table = parts[0]
     counts: dict[str, int] = {}
-    for sender in table["subject"]:
+    for sender in table["subject"][:]:
         counts[sender] = counts.get(sender, 0) + 1
     sender = max(sorted(counts), key=counts.__getitem__)
     return _of_parts(
@@ -330,7 +330,7 @@ def _fashion(split: str, count: int | None = None) -> Part:
 
     def read() -> Bundle:
         columns = Columns(input="image", channels=1)
-        pictures = inputs_of(table, list(table["id"]), columns, None)
+        pictures = inputs_of(table, list(table["id"][:]), columns, None)
         return Bundle({"image": (pictures.fields["image"] * 255).round().to(torch.uint8)})
 
     stored = cached(f"fashion-mnist-{split}-{found.digest[:32]}", read).tensors["image"]
@@ -345,7 +345,7 @@ def _tokens(table: datasets.Dataset, digest: str) -> dict[str, Tensor]:
     from tokenizers import Tokenizer
 
     vocabulary = catalogue.at_hand("minilm")
-    ids = hashlib.sha256(repr(list(table["id"])).encode()).hexdigest()
+    ids = hashlib.sha256(repr(list(table["id"][:])).encode()).hexdigest()
 
     def read() -> Bundle:
         tokenizer = Tokenizer.from_file(str(vocabulary.folder / "tokenizer.json"))
