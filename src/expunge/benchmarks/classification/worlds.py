@@ -229,7 +229,7 @@ def emoji(name: str) -> World:
         Recipe(
             _colour_resnet,
             Classifier(classes=len(names)),
-            Plain(15, 64, AdamW(2e-3, weight_decay=0.05, schedule=Cosine())),
+            Plain(10, 64, AdamW(2e-3, weight_decay=0.05, schedule=Cosine())),
         ),
         parts,
         {
