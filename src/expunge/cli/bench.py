@@ -96,7 +96,7 @@ def classification(
         list[str] | None, typer.Option("--method", help="Registered name; repeatable.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of every method.")] = 6,
+    trials: Annotated[int, typer.Option(min=0, help="Trials of a method; 0: presets alone.")] = 6,
     processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
         os.cpu_count() or 1
     ),

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from expunge.audit.plots import LIGHT, Theme
-from expunge.benchmarks.classification.tables import SETTINGS, Line, Setting, lines
+from expunge.benchmarks.classification.tables import SETTINGS, Line, Setting, lines, settings_of
 
 PANELS = (
     ("UA", "RA", "forget rows (UA)", "retain rows (RA)"),
@@ -69,8 +69,8 @@ def pictures(result: Mapping[str, Any]) -> dict[str, bytes]:
     for world, content in result["worlds"].items():
         for kind, request in content["requests"].items():
             words = "".join(c if c.isalnum() else "-" for c in kind.replace(" %", "")).strip("-")
-            for setting in SETTINGS:
-                name = f"{world}-{words}-{setting}"
+            for setting in settings_of(request):
+                name = f"{world}-{words}-{setting.replace(', ', '-')}"
                 found[name] = corner_png(f"{world}, {kind}", request, setting)
     return found
 

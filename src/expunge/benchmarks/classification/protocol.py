@@ -45,7 +45,7 @@ class Protocol:
         worlds: names of :data:`WORLDS`.
         methods: registered names; every one by default.
         seeds: number of seeds, and of oracles.
-        trials: of every method with something to tune.
+        trials: of every method with something to tune; 0 for presets alone.
         processes: jobs that run at once.
     """
 
@@ -82,7 +82,7 @@ class Protocol:
         references = self._jobs([References(a) for a in asked], told)
         tuned = self._jobs(
             [Tuning(a, name, its, self.trials) for a in asked for name, its in sources.items()],
-            told,
+            told if self.trials else lambda title, stored: None,
         )
         answers = self._jobs(
             [

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from expunge.benchmarks.classification.work import AVERAGED
 
-Setting = Literal["preset", "tuned", "matched"]
+Setting = Literal["preset", "preset, matched", "tuned", "tuned, matched"]
 
 SETTINGS: Mapping[Setting, str] = {
     "preset": "shipped presets, as they come",
+    "preset, matched": "shipped presets, matched at equal retained accuracy",
     "tuned": "tuned on validation rows, as they come",
-    "matched": "tuned, and matched at equal retained accuracy",
+    "tuned, matched": "tuned on validation rows, matched at equal retained accuracy",
 }
 """How methods are shown."""
 
@@ -85,6 +86,12 @@ class Line:
         return {"figures": figures, "failed": self.failed, "kept": self.kept}
 
 
+def settings_of(request: Mapping[str, Any]) -> list[Setting]:
+    """The settings that at least one method was run in."""
+    run = {setting for settings in request["methods"].values() for setting in settings}
+    return [setting for setting in SETTINGS if setting.partition(", ")[0] in run]
+
+
 def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
     """Original, oracle, and every method that has something to show, in alphabetical order."""
     references = request["references"]
@@ -95,7 +102,8 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
         Line("oracle", _figures(references["oracles"], centre, [1.0] * len(originals))),
     ]
     for name, settings in sorted(request["methods"].items()):
-        cells = settings.get("preset" if setting == "preset" else "tuned")
+        chosen, _, matched = setting.partition(", ")
+        cells = settings.get(chosen)
         if cells is None:
             found.append(Line(name, {}, "every trial failed"))
             continue
@@ -103,10 +111,10 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
         if failed is not None:
             found.append(Line(name, {}, failed))
             continue
-        chosen = [c["matched" if setting == "matched" else "as it comes"] for c in cells]
+        models = [c[matched or "as it comes"] for c in cells]
         shares = [c["seconds"] / request["retraining seconds"] for c in cells]
-        kept = min(_kept(one, before) for one, before in zip(chosen, originals, strict=True))
-        found.append(Line(name, _figures(chosen, centre, shares), None, kept))
+        kept = min(_kept(one, before) for one, before in zip(models, originals, strict=True))
+        found.append(Line(name, _figures(models, centre, shares), None, kept))
     return found
 
 
@@ -141,7 +149,7 @@ Table = tuple[str, Sequence[str], list[Sequence[object]], list[str]]
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """Three tables for every request of every world."""
+    """One table for every request of every world and every setting."""
     found = []
     for world, content in result["worlds"].items():
         for kind, request in content["requests"].items():
@@ -149,8 +157,10 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
                 f"{world}, {kind}: {request['request']} ({request['forget rows']:,} of "
                 f"{content['rows']['train']:,} rows)"
             )
-            for setting, words in SETTINGS.items():
-                found.append(_table(f"{title}; {words}", lines(request, setting), setting))
+            found += [
+                _table(f"{title}; {SETTINGS[setting]}", lines(request, setting), setting)
+                for setting in settings_of(request)
+            ]
     return found
 
 
@@ -160,7 +170,7 @@ def content(result: Mapping[str, Any]) -> dict[str, Any]:
         world: {
             kind: {
                 setting: {line.name: line.content() for line in lines(request, setting)}
-                for setting in SETTINGS
+                for setting in settings_of(request)
             }
             for kind, request in found["requests"].items()
         }

@@ -218,6 +218,8 @@ class Tuning:
         base = asking.base(seed)
         if lacks := missing(kind(), asking.problem(base, seed, kind())):
             return {"unfit": " and ".join(lack.clause for lack in lacks)}
+        if self.trials == 0:
+            return {"parameters": None, "trials": []}
         oracles = [
             Answers.of(room, asked, oracle, Run(seed)).quick() for oracle in asking.oracles()
         ]
