@@ -1,5 +1,9 @@
 """Jobs are done once, found again, and done again where their result is gone or damaged."""
 
+import multiprocessing
+import os
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +56,53 @@ def test_what_was_done_before_an_error_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="negative"):
         conducted(jobs, tmp_path / "r", 1, lambda *_: None)
     assert (tmp_path / "r" / f"{key_of(jobs[0])}.json").exists()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Says which process it is in, and goes on for ever."""
+
+    log: Path
+    title: str = "waiting"
+
+    def depends_on(self) -> Mapping[str, object]:
+        return {}
+
+    def done(self) -> Mapping[str, Any]:
+        self.log.write_text(str(os.getpid()))
+        time.sleep(600)
+        return {}
+
+
+def _wait_for_ever(folder: Path) -> None:
+    conducted([Waiting(folder / "pid")], folder / "r", 1, lambda *_: None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_killed_benchmark_leaves_no_process_behind(tmp_path: Path) -> None:
+    benchmark = multiprocessing.get_context("spawn").Process(
+        target=_wait_for_ever, args=(tmp_path,)
+    )
+    benchmark.start()
+    log = tmp_path / "pid"
+    while not (log.exists() and log.read_text()):
+        assert benchmark.is_alive()
+        time.sleep(0.1)
+    worker = int(log.read_text())
+    assert _runs(worker)
+    benchmark.kill()
+    benchmark.join()
+    deadline = time.monotonic() + 60
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _runs(worker)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_the_folder_of_a_job_is_not_part_of_its_key(tmp_path: Path) -> None:

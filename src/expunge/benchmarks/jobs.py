@@ -9,6 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))  # inherited by those that start inside
     context = multiprocessing.get_context("spawn")  # a forked torch with threads may hang
-    pool = ProcessPoolExecutor(max(1, count), context, torch.set_num_threads, (1,))
+    pool = ProcessPoolExecutor(max(1, count), context, _started)
     try:
         yield pool
     finally:
@@ -110,6 +111,19 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _started() -> None:
+    """What every process begins with: one thread, and an end when the one that asks has ended."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()  # a killed benchmark must not go on in the background
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _finished(futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]:

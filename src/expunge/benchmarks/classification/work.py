@@ -5,10 +5,8 @@ first seed and on validation rows alone, against the mean of the oracles; it is 
 seed and read on test rows, as it comes and matched at equal retained accuracy.
 """
 
-import dataclasses
 import hashlib
 import inspect
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +34,7 @@ from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
-from expunge.methods.presets import preset_of
+from expunge.methods.presets import fields_of, preset_of
 from expunge.methods.protocol import Method, missing, unlearn
 from expunge.methods.search import Space, WholeNumber, space_of
 from expunge.problem import Problem
@@ -89,7 +87,8 @@ class Training:
 
     def depends_on(self) -> Mapping[str, object]:
         """World, request, seed."""
-        return {**self.place.facts(), "kind": self.kind, "seed": self.seed}
+        request = None if self.kind is None else self.place.room.request(self.kind).digest()
+        return {**self.place.facts(), "request": request, "seed": self.seed}
 
     def done(self) -> Result:
         """Train and keep the model."""
@@ -131,7 +130,9 @@ class Asking:
 
     def facts(self) -> dict[str, object]:
         """What a result depends on."""
-        return {**self.place.facts(), "kind": self.kind, "seeds": list(self.seeds)}
+        room = self.place.room
+        asked = {"request": room.request(self.kind).digest(), "shown": room.shown}
+        return {**self.place.facts(), **asked, "seeds": list(self.seeds)}
 
     def base(self, seed: int) -> nn.Module:
         """The base of a seed."""
@@ -325,10 +326,13 @@ class Answering:
         kind = registry.load("methods", self.method)
         base = asking.base(self.seed)
         try:
+            start = time.process_time()
             if self.parameters is None:
-                method = preset_of(kind(), asking.problem(base, self.seed, kind()))
+                problem = asking.problem(base, self.seed, kind())
+                method = preset_of(kind(), problem, Run(self.seed))
             else:
                 method = kind(**dict(self.parameters))
+            fitting = time.process_time() - start
             given = Answered.of(asking, method, base, self.seed)
             reader = Reader(asking)
             comes = reader.figures(given.model, self.seed)
@@ -339,6 +343,7 @@ class Answering:
             "parameters": fields_of(method),
             "seconds": given.seconds,
             "preparing seconds": given.prepared,
+            "fitting seconds": fitting,
             "as it comes": comes,
             "matched": matched,
             "factor": factor,
@@ -413,12 +418,6 @@ class References:
             "originals": [reader.figures(self.asking.base(seed), seed) for seed in seeds],
             "oracles": [reader.of_oracle(place) for place in range(len(seeds))],
         }
-
-
-def fields_of(method: Any) -> dict[str, Any]:
-    """The fields of a method as JSON values; what JSON does not know, as text."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(method), default=str))
-    return values
 
 
 def source_of(method: str) -> str:
