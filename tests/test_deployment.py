@@ -11,14 +11,17 @@ from expunge.aggregation.cata import Cata
 from expunge.aggregation.protocol import Aggregation
 from expunge.aggregation.sum import Sum
 from expunge.benchmarks.shipped import Work
+from expunge.changes.delta import Delta
 from expunge.changes.weights import digest_of
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.lfssd import LFSSD
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.retrain import Retrain
+from expunge.methods.ssd import SSD
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.requests import Request, Rows
@@ -222,6 +225,31 @@ def test_what_was_prepared_serves_again_only_where_it_would_see_the_same_rows(
     )
     if role is not None:
         assert method.seen[0] != method.seen[1]
+
+
+def test_another_alpha_reads_no_training_row_again_and_another_importance_does(
+    digits_work: Work, digits_model: nn.Module
+) -> None:
+    deployment, run = deploy(digits_work, digits_model, Sum()), Run()
+    rows = len(digits_work.data[Role.TRAIN])
+    for method, passes in (
+        (SSD(5.0), 1),
+        (SSD(2.0, 0.5), 1),
+        (SSD(2.0, as_published=True), 2),
+        (SSD(3.0, as_published=True), 2),
+        (SSD(3.0, as_published=True, batch_size=32), 3),
+        (LFSSD(2.0), 4),
+        (LFSSD(3.0, inputs=("image", "label")), 5),
+    ):
+        shared = deployment.unlearn(REQUESTS[0], method, run)
+        assert run.meter.touched["train"] == passes * rows
+        alone = deploy(digits_work, digits_model, Sum()).unlearn(REQUESTS[0], method, Run())
+        [change, anew] = [*shared.changes, *alone.changes]
+        assert isinstance(change, Delta)
+        assert isinstance(anew, Delta)
+        assert digest_of(change.applied_to(digits_model)) == digest_of(
+            anew.applied_to(digits_model)
+        )
 
 
 def test_the_training_set_leaves_out_the_rows_of_earlier_requests(

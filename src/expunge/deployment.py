@@ -22,7 +22,7 @@ from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family
-from expunge.methods.protocol import Artifact, Method, Outcome, unlearn
+from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of, unlearn
 from expunge.problem import Access, Problem
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named, Request, Resolved, resolve
@@ -70,7 +70,7 @@ class Deployment:
         self.companions = dict(companions or {})
         self.base = base
         self.history = History.of(digest_of(base))
-        self._artifacts: dict[Method, tuple[str, Artifact]] = {}
+        self._artifacts: dict[object, tuple[str, Artifact]] = {}
         self._model: nn.Module | None = None
 
     @property
@@ -120,7 +120,8 @@ class Deployment:
         """Let ``method`` answer a request; nothing is served yet.
 
         What the method prepares is kept and used again as long as it would see the same: the same
-        model, the same rows of every role that it opens while preparing, the same record. A method
+        model, the same rows of every role that it opens while preparing, the same record; also by a
+        method whose fields differ only in what its preparation does not depend on. A method
         that prepares with the forget, retain or training set therefore prepares anew once another
         request was served.
 
@@ -138,11 +139,12 @@ class Deployment:
         sha = hashlib.sha256(digest_of(problem.model).encode())
         for role in sorted(seen.data):
             sha.update(repr((role.value, list(seen.data[role].ids))).encode())
-        known, artifact = self._artifacts.get(method, ("", None))
+        shared = preparation_of(method)  # two alphas of SSD have one Fisher information
+        known, artifact = self._artifacts.get(shared, ("", None))
         if artifact is None or known != sha.hexdigest():
             with run.meter.measured():
                 artifact = method.prepare(seen, run)
-            self._artifacts[method] = sha.hexdigest(), artifact
+            self._artifacts[shared] = sha.hexdigest(), artifact
         return artifact
 
     def serve(

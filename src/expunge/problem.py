@@ -167,6 +167,9 @@ class Problem:
         history: earlier requests and changes.
         recipe: how the model was made, where it is known.
         record: what its learner kept, where it kept anything.
+        support: the weights that a pruned model has: truth values of the shape of a parameter, by
+            canonical name. No descent moves the others, by momentum and decay neither, whatever its
+            players select. A parameter without a mask is whole.
     """
 
     model: nn.Module
@@ -177,6 +180,7 @@ class Problem:
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
     recipe: Recipe | None = None
     record: Record | None = None
+    support: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def missing(self, access: Access) -> tuple[Missing, ...]:
         """What the access needs and this problem does not have: roles, the recipe, the record."""

@@ -520,6 +520,7 @@ def test_errors_of_the_system_are_one_sentence(
 
 def test_new_weights_have_no_strength_and_that_is_said(example: Callable[..., Path]) -> None:
     method = {"name": "retrain", "parameters": {}}
-    result = invoked("forget", example(method=method, strength=0.5, recipe__epochs=1))
+    path = example(method=method, strength=0.5, recipe__epochs=1)
+    result = invoked("forget", path, "--keep-at-least", "0")
     assert result.exit_code == 0, result.exception
     assert "`strength` is not used: retrain returns new weights." in result.output

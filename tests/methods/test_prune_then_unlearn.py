@@ -16,7 +16,7 @@ from expunge.changes.kinds import Change, Replacement
 from expunge.changes.weights import digest_of, parameters_of, with_weights
 from expunge.deployment import Deployment
 from expunge.descent.length import Epochs
-from expunge.descent.loop import Descent
+from expunge.descent.loop import Descended, Descent
 from expunge.descent.optimisers import SGD, AdamW
 from expunge.descent.player import Parameters, Player
 from expunge.descent.retain_terms import Loss
@@ -34,6 +34,9 @@ from expunge.learning.supervised.masks import (
 from expunge.learning.supervised.plain import Plain
 from expunge.learning.supervised.same_mask import SameMask
 from expunge.learning.supervised.synflow import SynFlow
+from expunge.methods.bad_teacher import BadTeacher
+from expunge.methods.boundary_expand import BoundaryExpand
+from expunge.methods.eu_k import EuK
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
@@ -41,6 +44,8 @@ from expunge.methods.negation import Negation
 from expunge.methods.protocol import Artifact, ByDescent, Method, Outcome, unlearn
 from expunge.methods.prune_then_unlearn import PruneThenUnlearn
 from expunge.methods.retrain import Retrain
+from expunge.methods.salun import SalUn
+from expunge.methods.unsir import Unsir
 from expunge.models.mlp import Mlp
 from expunge.models.resnet import ResNet18
 from expunge.problem import Access, Problem
@@ -158,6 +163,40 @@ def test_gradients_are_masked_in_every_step_not_only_at_the_end(problem: Problem
     masks, free = masks_of(problem.record), after(METHODS["heavy"], problem)
     kept = {n: parameters_of(free)[n][masks[n]] for n in masks}
     assert any(not torch.equal(parameters_of(held)[n][masks[n]], kept[n]) for n in masks)
+
+
+SEVERAL: dict[str, Method] = {
+    "unsir": Unsir(noise_steps=4, impair_learning_rate=1e-2, repair_learning_rate=1e-2),
+    "eu-k": EuK(1, 1, 0.1),
+    "bad-teacher": BadTeacher(1, 1e-3),
+    "boundary-expand": BoundaryExpand(2, 1e-3),
+    "negation": Negation(1, 1e-3),
+    "salun, as published": SalUn(epochs=1, batch_size=64, weight_decay=0.1, as_published=True),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_no_step_of_any_descent_of_a_method_regrows_a_weight(
+    name: str, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks, counts, minimise = masks_of(problem.record), [], Descent.minimise
+
+    def watched(self: Descent, asked: Problem, run: Run, name: str = "descent") -> Descended:
+        def look(step: int, model: nn.Module) -> None:
+            weights = parameters_of(model)
+            counts.append(
+                sum(int(weights[n][: len(m)][~m].count_nonzero()) for n, m in masks.items())
+            )
+
+        return minimise(self, asked, run, name, each=look)
+
+    monkeypatch.setattr(Descent, "minimise", watched)
+    after(PruneThenUnlearn(SEVERAL[name]), problem)
+    assert counts
+    assert not any(counts)
+    counts.clear()
+    after(SEVERAL[name], problem)
+    assert any(counts)  # without the support some step does
 
 
 @pytest.mark.parametrize("name", METHODS)

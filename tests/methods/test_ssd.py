@@ -126,8 +126,8 @@ def test_beyond_its_ceiling_the_per_sample_form_selects_nothing_and_says_so(
 
 
 def test_the_preset_lies_below_the_ceiling(problem: Problem) -> None:
-    assert SSD().for_problem(problem) == SSD(4.9)
-    assert SSD(2.0).for_problem(problem) == SSD(2.0)
+    assert SSD().for_problem(problem, Run()).alpha == pytest.approx(0.6 * 9.8)
+    assert SSD(2.0).for_problem(problem, Run()) == SSD(2.0)
 
 
 def test_some_alpha_forgets_a_class_and_costs_the_others_nothing(

@@ -90,21 +90,13 @@ def test_it_never_looks_at_an_input_of_the_forget_set(problem: Problem) -> None:
 
 
 def test_its_preset_forgets_one_class_and_keeps_nine(digits_work: Work, problem: Problem) -> None:
-    method = Unsir().for_problem(problem)
-    assert 1e-4 < method.impair_learning_rate <= 0.02
+    method = Unsir().for_problem(problem, Run())
     found = accuracy_by_subject(
         ask(problem.family, after(method, problem), digits_work.test, Run())
     )
     others = [float(value[0]) for subject, value in found.items() if subject != "digit 8"]
     assert float(found["digit 8"][0]) <= 0.1
     assert sum(others) / 9 >= 0.85
-
-
-def test_the_preset_of_the_published_pass_is_the_default(problem: Problem) -> None:
-    rows = problem.data[Role.RETAIN].select(torch.zeros(45_000, dtype=torch.int64))
-    published = replace(problem, data={**problem.data, Role.RETAIN: rows})
-    assert Unsir().for_problem(published) == replace(Unsir(), impair_learning_rate=1e-4)
-    assert Unsir(impair_learning_rate=0.5).for_problem(problem).impair_learning_rate == 0.5
 
 
 def test_the_repair_starts_where_impairing_ended(problem: Problem) -> None:

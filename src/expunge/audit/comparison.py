@@ -29,6 +29,7 @@ from expunge.changes.weights import digest_of
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
+from expunge.methods.presets import presets_of
 from expunge.methods.protocol import Method
 from expunge.run import Run
 from expunge.signals.ask import logits_of, metric_of
@@ -99,7 +100,7 @@ class Cell:
     ``seconds`` and ``touched`` are of answering all requests; ``peak_bytes`` is the largest memory
     of the process meanwhile, None where the system does not tell. ``failed`` says why there is no
     outcome, ``unmatched`` why there is none at equal retained performance, ``unfit`` why the method
-    was not run at all.
+    was not run at all. ``presets`` are the fields that a preset found, request by request.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -110,6 +111,7 @@ class Cell:
     failed: str | None = None
     unmatched: str | None = None
     unfit: str | None = None
+    presets: tuple[Mapping[str, Any], ...] = ()
 
     def reason(self, variant: Variant) -> str | None:
         """Why there is no outcome of a variant; None where there is one."""
@@ -128,7 +130,8 @@ class Cell:
     def restored(cls, content: Mapping[str, Any]) -> Self:
         """From :meth:`content`."""
         outcomes = tuple(Outcome.restored(o) for o in content["outcomes"])
-        return cls(**{**content, "outcomes": outcomes})
+        presets = tuple(content.get("presets", ()))
+        return cls(**{**content, "outcomes": outcomes, "presets": presets})
 
 
 @dataclass(frozen=True)
@@ -302,7 +305,8 @@ class _Stage:
             comes = self._outcome(AS_IT_COMES, 1.0, deployment.model)
         except Exception as error:  # a method may fail in any way; the others go on
             return Cell(base=base, failed=reason_of(error))
-        cell = Cell((comes,), base, seconds, peak, dict(run.meter.touched))
+        touched = dict(run.meter.touched)
+        cell = Cell((comes,), base, seconds, peak, touched, presets=_used(deployment))
         try:
             matched = self._matched(deployment, level)
         except Exception as error:  # a family of its own, weights far out that cannot answer
@@ -338,6 +342,13 @@ class _Stage:
 
     def _run(self) -> Run:
         return self._all.run(self._seed)
+
+
+def _used(deployment: Deployment) -> tuple[Mapping[str, Any], ...]:
+    """What presets found for each request; nothing for a method that is not at its preset."""
+    served = [entry for epoch in deployment.history.epochs for entry in epoch.served]
+    found = [presets_of(entry.changes) for entry in served]
+    return tuple(fields for fields in found if fields is not None)
 
 
 def reset_peak() -> bool:

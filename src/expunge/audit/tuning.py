@@ -3,9 +3,10 @@
 Akiba, Sano, Yanase, Ohta, Koyama (2019). Optuna, with the tree-structured Parzen estimator of
 Bergstra, Bardenet, Bengio, Kégl (2011), Algorithms for Hyper-Parameter Optimization.
 
-The first trial is always the paper's defaults. The sampler of a trial is made anew from the seed
-and the number of the trial, and sees what finished before; the database holds finished trials
-alone. A run that was killed therefore goes on as if it had not been.
+The first trial is always the paper's defaults, the second the method's preset where it has one.
+The sampler of a trial is made anew from the seed and the number of the trial, and sees what
+finished before; the database holds finished trials alone. A run that was killed therefore goes on
+as if it had not been.
 """
 
 import hashlib
@@ -13,7 +14,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -33,6 +36,9 @@ from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method
 from expunge.methods.search import Choice, LogUniform, Range, Space, WholeNumber
 from expunge.run import Run
+
+PRESET, MARK = 1, "preset"
+"""The number of the trial of a preset, and what marks it in the database."""
 
 STARTUP = 5
 """Trials drawn at random, the defaults among them, before the estimator is asked."""
@@ -91,13 +97,15 @@ class Objective:
 @dataclass(frozen=True)
 class Trial:
     """One trial as it is stored. ``gap`` is None for a trial that failed, and ``reason`` says why;
-    ``figures`` holds everything else that was measured, as JSON values."""
+    ``figures`` holds everything else that was measured, as JSON values. ``preset`` marks the trial
+    of the preset, which has no parameters: it finds them anew for every request."""
 
     number: int
     parameters: Mapping[str, Any]
     gap: float | None
     figures: Mapping[str, Any]
     reason: str | None
+    preset: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,11 @@ class Tuned:
         """The trial with the smallest gap, the earlier one of two alike; None if all failed."""
         finished = [t for t in self.trials if t.gap is not None]
         return min(finished, key=lambda t: (t.gap, t.number), default=None)
+
+    @property
+    def preset(self) -> Trial | None:
+        """Trial 1, where the method has a preset and the budget had room for it."""
+        return next((t for t in self.trials if t.preset), None)
 
     @property
     def defaults(self) -> Trial:
@@ -172,6 +185,7 @@ class Trials:
         budget: int,
         seed: int,
         told: Callable[[Trial], None] = lambda trial: None,
+        preset: Method | None = None,
     ) -> Tuned:
         """Bring the trials of a method up to ``budget``, failed ones included.
 
@@ -187,13 +201,17 @@ class Trials:
             budget: number of trials.
             seed: fixes every proposal together with the number of the trial.
             told: is called with every new trial.
+            preset: the method at its preset, for the second trial; None where it has none.
         """
         study = optuna.create_study(
             storage=self._storage, study_name=_study(name, setting), load_if_exists=True
         )
         for number in range(len(study.trials), budget if space.ranges else 1):
-            parameters = _proposed(study.trials, name, space, seed)
-            study.add_trial(_tried(parameters, space, make, objective))
+            if number == PRESET and preset is not None:
+                study.add_trial(_tried({}, {}, partial(_given, preset), objective, {MARK: True}))
+            else:
+                parameters = _proposed(study.trials, name, space, seed)
+                study.add_trial(_tried(parameters, space.ranges, make, objective))
             told(_read(study.trials[number], number))
         return self._found(study, name, space)
 
@@ -228,21 +246,23 @@ def _proposed(finished: list[FrozenTrial], name: str, space: Space, seed: int) -
 
 def _tried(
     parameters: Mapping[str, Any],
-    space: Space,
+    ranges: Mapping[str, Range],
     make: Callable[[Mapping[str, Any]], Method],
     objective: Callable[[Method], Evaluation],
+    marks: Mapping[str, Any] = MappingProxyType({}),
 ) -> FrozenTrial:
     """A finished trial, or one that failed with its reason."""
-    stated = {"params": dict(parameters), "distributions": _distributions(space.ranges)}
+    stated = {"params": dict(parameters), "distributions": _distributions(ranges)}
     try:
         found = objective(make(parameters))
         if not math.isfinite(found.gap):
             raise ExpungeError(f"The average gap is {found.gap}; the model has diverged.")
     except Exception as error:  # a method may fail in any way; the other trials go on
         return create_trial(
-            state=TrialState.FAIL, user_attrs={"reason": reason_of(error)}, **stated
+            state=TrialState.FAIL, user_attrs={**marks, "reason": reason_of(error)}, **stated
         )
     figures = {
+        **marks,
         "parts": dict(found.parts),
         "held-out": [None if math.isnan(s) else s for s in found.scores.held_out],
         "forget rows": list(found.scores.forget_rows),
@@ -254,8 +274,12 @@ def _tried(
 
 def _read(stored: FrozenTrial, number: int) -> Trial:
     figures = dict(stored.user_attrs)
-    reason = figures.pop("reason", None)
-    return Trial(number, stored.params, stored.value, figures, reason)
+    reason, preset = figures.pop("reason", None), figures.pop(MARK, False)
+    return Trial(number, stored.params, stored.value, figures, reason, preset)
+
+
+def _given(method: Method, _: Mapping[str, Any]) -> Method:
+    return method
 
 
 def _distributions(ranges: Mapping[str, Range]) -> dict[str, BaseDistribution]:

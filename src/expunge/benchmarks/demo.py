@@ -16,6 +16,7 @@ from expunge.audit import oracle as oracles
 from expunge.audit.course import matrix_of
 from expunge.audit.measure import Measured
 from expunge.audit.persistence import PersistenceMatrix
+from expunge.audit.relearning import relearning_curve
 from expunge.audit.strength import Search
 from expunge.benchmarks import shipped
 from expunge.benchmarks.continual_emoji import (
@@ -206,18 +207,20 @@ def _relearning(setting: Setting, found: dict[str, Configuration]) -> dict[str, 
 
 
 def _curve(setting: Setting, start: nn.Module, shown: Samples, held_out: Samples) -> list[float]:
-    """Accuracy after 0, 1, 2 ... steps; each number of steps is run anew with the same draws."""
+    """Accuracy after 0, 1, 2 ... steps."""
     family = setting.work.recipe.family
     problem = Problem(start, family, NO_REQUEST, {Role.FORGET: shown}, History())
-    models = [start]
-    for steps in range(1, RELEARNING_STEPS + 1):
-        descent = Descent(
-            Player(forget=Loss(), optimiser=AdamW(RELEARNING_RATE)),
-            length=Steps(steps),
-            batch_size=len(shown),
-        )
-        models.append(descent.minimise(problem, setting.run, "relearning").model)
-    return [float(accuracy(ask(family, model, held_out, setting.run))[0]) for model in models]
+    descent = Descent(
+        Player(forget=Loss(), optimiser=AdamW(RELEARNING_RATE)),
+        length=Steps(RELEARNING_STEPS),
+        batch_size=len(shown),
+    )
+    return relearning_curve(
+        descent,
+        problem,
+        lambda model: float(accuracy(ask(family, model, held_out, setting.run))[0]),
+        setting.run,
+    )
 
 
 def _revoked(

@@ -1,13 +1,16 @@
-"""Speed of what classifier unlearning computes: row gradients, and methods against retraining.
+"""Speed of what classifier unlearning computes: row gradients, steps, methods against retraining.
 
-Two questions. How much faster is the vectorised per-sample Fisher than a loop over the rows, where
-both give the same numbers? How many seconds does a method take beside retraining, and what did it
-leave behind? Seconds are processor time of this process, the best of several repeats, in turns;
-another process on the same cores disturbs them less than it does the clock on the wall.
+Four questions. How much faster is the vectorised per-sample Fisher than a loop over the rows, where
+both give the same numbers? What does a step under SalUn's mask cost beside one without? What do
+bfloat16 and the channels-last layout of pictures bring, and cost in accuracy? How many seconds does
+a method take beside retraining, and what did it leave behind? Seconds are processor time of this
+process, the best of several repeats, in turns; another process on the same cores disturbs them less
+than it does the clock on the wall.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,10 +20,17 @@ from torch import nn
 from expunge.aggregation.sum import Sum
 from expunge.benchmarks.shipped import Work, digits_classifier_work
 from expunge.changes.delta import Delta
+from expunge.changes.history import History
 from expunge.changes.kinds import Replacement
+from expunge.changes.weights import digest_of
 from expunge.data import mnist, own
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, TensorSamples
 from expunge.deployment import Deployment
+from expunge.descent.length import Epochs
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import AdamW
+from expunge.descent.player import On, Player
+from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.families.classifier import Classifier
@@ -28,15 +38,17 @@ from expunge.methods.fisher_forgetting import FisherForgetting
 from expunge.methods.influence import Influence
 from expunge.methods.lfssd import LFSSD
 from expunge.methods.protocol import Method
+from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
+from expunge.methods.salun import SalUn
 from expunge.methods.ssd import SSD
 from expunge.models.cnn import SmallCnn
 from expunge.models.resnet import ResNet18
 from expunge.models.vit import VisionTransformer
 from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import Request, Rows
-from expunge.run import Run
+from expunge.requests import NO_REQUEST, Request, Rows
+from expunge.run import Precision, Run
 from expunge.signals import accuracy, accuracy_by_subject
 from expunge.signals.ask import ask
 from expunge.signals.fisher import diagonal_fisher
@@ -58,11 +70,33 @@ METHODS: dict[str, Method] = {
 something: no method is judged here."""
 
 
+LAYOUTS: Mapping[str, tuple[Precision, bool]] = {
+    "float32": ("float32", False),
+    "bfloat16": ("bfloat16", False),
+    "channels last": ("float32", True),
+    "both": ("bfloat16", True),
+}
+"""Precision of the forward passes, and whether pictures are laid out with channels last."""
+
+BATCH = 64
+"""Rows of a timed step."""
+
+TURNS = 4
+"""Turns of each descent with and without a mask in a repeat: their steps differ by little."""
+
+EPOCHS = 6
+"""Passes of the trainings whose accuracies are compared."""
+
+HELD_OUT = 1000
+"""Test rows that they are compared on."""
+
+
 def run(rows: int = 256, repeats: int = 3, console: Console | None = None) -> dict[str, Any]:
-    """Measure both questions.
+    """Measure all questions.
 
     Args:
-        rows: rows of which the Fisher diagonal is taken.
+        rows: rows of which the Fisher diagonal is taken; four times as many are trained on where
+            precisions are compared.
         repeats: of every measurement.
         console: where progress is drawn.
 
@@ -70,15 +104,24 @@ def run(rows: int = 256, repeats: int = 3, console: Console | None = None) -> di
         JSON values: seconds, ratios, differences, accuracies.
 
     Raises:
-        ExpungeError: the two forms of the Fisher differ by more than rounding.
+        ExpungeError: the two forms of the Fisher differ by more than rounding, or a mask that lets
+            everything move changes a bit.
     """
     work = digits_classifier_work()
     base = work.recipe.make(work.data, Run()).model
     cases = _cases(work, base, rows)
-    with Run(console=console).progress("speed", len(cases) + len(METHODS) + 1) as bar:
+    networks = _networks()
+    count = len(cases) + 2 * len(networks) + len(METHODS) + 1
+    with Run(console=console).progress("speed", count) as bar:
         fisher = []
         for name, (family, model, samples) in cases.items():
             fisher.append(_fisher(name, family, model, samples, repeats))
+            bar.advance()
+        masked, precision = [], []
+        for name, builder in networks.items():
+            masked.append(_masked(name, builder(), _pictures("train", rows), repeats))
+            bar.advance()
+            precision.append(_precision(name, builder, 4 * rows))
             bar.advance()
         methods = []
         for name, method in {"retrain": Retrain(), **METHODS}.items():
@@ -88,6 +131,8 @@ def run(rows: int = 256, repeats: int = 3, console: Console | None = None) -> di
         "threads": torch.get_num_threads(),
         "repeats": repeats,
         "fisher": fisher,
+        "masked": masked,
+        "precision": precision,
         "methods": [_original(work, base), *methods],
     }
 
@@ -115,6 +160,27 @@ def tables(result: dict[str, Any]) -> list[tuple[str, Sequence[str], list[Sequen
         ]
         for row in result["methods"]
     ]
+    masked: list[Sequence[object]] = [
+        [
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{1e3 * row['unmasked']:.1f}",
+            f"{1e3 * row['masked']:.1f}",
+            f"{row['ratio']:.3f}",
+        ]
+        for row in result["masked"]
+    ]
+    precision: list[Sequence[object]] = [
+        [
+            row["model"],
+            row["rows"],
+            *(
+                f"{1e3 * row[name]['seconds']:.1f} / {100 * row[name]['accuracy']:.1f}"
+                for name in LAYOUTS
+            ),
+        ]
+        for row in result["precision"]
+    ]
     best = f"best of {result['repeats']}, {result['threads']} threads"
     return [
         (
@@ -122,6 +188,19 @@ def tables(result: dict[str, Any]) -> list[tuple[str, Sequence[str], list[Sequen
             "difference as a share of the largest value; ratio: loop / vmap",
             ["model", "weights", "rows", "differ", "loop", "vmap", "ratio"],
             fisher,
+        ),
+        (
+            f"A step of SalUn (half of the weights) and of random label, batches of {BATCH}, "
+            f"processor milliseconds, {best}. A mask of ones gives the same bits as none",
+            ["model", "weights", "unmasked", "masked", "ratio"],
+            masked,
+        ),
+        (
+            f"A step of training, batches of {BATCH}, processor milliseconds, the best of all "
+            f"steps, {result['threads']} threads / test accuracy in % after {EPOCHS} epochs, "
+            "chance 10",
+            ["model", "rows", *LAYOUTS],
+            precision,
         ),
         (
             f"Class 3 of the digits (a tenth of 1,078 rows), processor seconds, {best}; share: "
@@ -157,6 +236,79 @@ def _cases(work: Work, base: nn.Module, rows: int) -> dict[str, tuple[Family, nn
             pictures.select(torch.arange(rows // 4)),
         ),
     }
+
+
+def _networks() -> dict[str, Callable[[], nn.Module]]:
+    """What makes each network anew."""
+
+    def seed() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    return {
+        "CNN": lambda: SmallCnn(seed()),
+        "ResNet-18/16": lambda: ResNet18(seed(), width=16, channels=1),
+        "ViT 2 x 48": lambda: VisionTransformer(seed(), 28, depth=2, width=48, patch=7, channels=1),
+    }
+
+
+def _pictures(split: str, rows: int) -> TensorSamples:
+    table = mnist.load(split)
+    rows = min(rows, len(table))
+    table = table.select([place * len(table) // rows for place in range(rows)])  # of every class
+    return own.samples(table, mnist.tensors(table))
+
+
+def _masked(name: str, model: nn.Module, rows: Samples, repeats: int) -> dict[str, Any]:
+    """A step of the same descent with a mask and without; first that a mask of ones is none."""
+    half = len(rows) // 2
+    data = {
+        Role.FORGET: rows.select(torch.arange(half)),
+        Role.RETAIN: rows.select(torch.arange(half, len(rows))),
+    }
+    problem = Problem(model, Classifier(classes=10), NO_REQUEST, data, History())
+    free = RandomLabel(1, 0.01, batch_size=BATCH).descent()
+    whole, masked = (SalUn(kept, 1, 0.01, batch_size=BATCH).descent() for kept in (1.0, 0.5))
+    if len({digest_of(each.minimise(problem, Run()).model) for each in (free, whole)}) != 1:
+        raise ExpungeError(
+            f"A step of {name} under a mask of ones ends in other bits than one without a mask; "
+            "their times would say nothing."
+        )
+    seconds = [float("inf")] * 2
+    for _ in range(TURNS * repeats):
+        for place, descent in enumerate((free, masked)):
+            seconds[place] = min(seconds[place], _step(descent, problem, Run())[0])
+    return {
+        "model": name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "unmasked": seconds[0],
+        "masked": seconds[1],
+        "ratio": seconds[1] / seconds[0],
+    }
+
+
+def _precision(name: str, builder: Callable[[], nn.Module], rows: int) -> dict[str, Any]:
+    """A step of training in every precision and layout, and the accuracy that it leads to."""
+    family, test = Classifier(classes=10), _pictures("test", HELD_OUT)
+    data = {Role.TRAIN: _pictures("train", rows)}
+    player = Player(others={"train": On(Role.TRAIN, Loss())}, optimiser=AdamW(1e-3))
+    training = Descent(player, length=Epochs(EPOCHS, of=Role.TRAIN), batch_size=BATCH)
+    found: dict[str, Any] = {"model": name, "rows": len(data[Role.TRAIN])}
+    for form, (precision, last) in LAYOUTS.items():
+        model = builder()
+        if last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        problem, run = Problem(model, family, NO_REQUEST, data, History()), Run(precision=precision)
+        seconds, trained = _step(training, problem, run)
+        right = float(accuracy(ask(family, trained, test, run))[0])
+        found[form] = {"seconds": seconds, "accuracy": right}
+    return found
+
+
+def _step(descent: Descent, problem: Problem, run: Run) -> tuple[float, nn.Module]:
+    """The least processor time between the ends of two steps, and where the descent ends."""
+    ends: list[float] = []
+    found = descent.minimise(problem, run, each=lambda _, __: ends.append(time.process_time()))
+    return min(later - sooner for sooner, later in pairwise(ends)), found.model
 
 
 def _best(repeats: int, *actions: Callable[[], object]) -> list[float]:

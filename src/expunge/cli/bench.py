@@ -9,11 +9,16 @@ import typer
 from expunge.benchmarks import (
     continual_digits,
     near_duplicates,
+    sparsity,
+    sparsity_tables,
     speed_aggregation,
     speed_classification,
 )
 from expunge.benchmarks.classification import corner, protocol, tables
 from expunge.benchmarks.classification.worlds import WORLDS
+from expunge.benchmarks.corrective import picture as corrective_picture
+from expunge.benchmarks.corrective import protocol as corrective_protocol
+from expunge.benchmarks.corrective import tables as corrective_tables
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
@@ -119,5 +124,75 @@ def classification(
     write_json(json, result | {"tables": tables.content(result)})
 
 
+@app.command("corrective")
+def corrective(
+    out: Annotated[
+        Path, typer.Option(help="Folder of results and the picture; a stopped run goes on.")
+    ] = Path("bench-corrective"),
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="All shares, all methods, a control, and clothes, too."),
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of a method on every model.")] = 6,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """A poison and a confusion of labels, of which only a part is identified."""
+    writable_folder(out, "The folder of --out,")
+    parts = corrective_protocol.full() if full else corrective_protocol.quick()
+    result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(_told)
+    for title, columns, rows in corrective_tables.tables(result):
+        console.print(table(title, columns, rows))
+    for note in corrective_tables.notes(result):
+        console.print(note, soft_wrap=True)
+    write_bytes(out / "corrective.png", corrective_picture.png(result))
+    console.print(f"Picture: {out / 'corrective.png'}", soft_wrap=True)
+    write_json(json, result)
+
+
 def _told(title: str, stored: bool) -> None:
     console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)
+
+
+@app.command("sparsity")
+def sparsity_and_gaps(
+    out: Annotated[
+        Path, typer.Option(help="Folder of models and results; a stopped run goes on.")
+    ] = Path("bench-sparsity"),
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Pictures and a convolutional network instead of the digits."),
+    ] = False,
+    pruners: Annotated[
+        list[str] | None,
+        typer.Option("--pruner", help=f"One of {', '.join(sparsity.PRUNERS)}; repeatable."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", help=f"One of {', '.join(sparsity.SUBJECTS)}; repeatable."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """Prune first, then unlearn: the gap to sparse and dense oracles by sparsity."""
+    writable_folder(out, "The folder of --out,")
+    chosen = sparsity.FULL if full else sparsity.QUICK
+    result = sparsity.Protocol(
+        out,
+        chosen.world,
+        tuple(pruners or chosen.pruners),
+        tuple(methods or chosen.methods),
+        seeds,
+        processes,
+    ).conduct(_told)
+    for title, columns, rows in sparsity_tables.tables(result):
+        console.print(table(title, columns, rows))
+    for sentence in sparsity_tables.sentences(result):
+        console.print(sentence, soft_wrap=True)
+    write_json(json, result)

@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,8 +42,9 @@ from expunge.cli.cases import (
 )
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.cli.own_method import MethodClass, method_classes
-from expunge.cli.run_file import Loaded, read
+from expunge.cli.run_file import PAPER, PRESET, Loaded, read
 from expunge.errors import ExpungeError
+from expunge.methods.presets import fields_of, starting_point
 from expunge.run import Run
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
@@ -50,7 +52,13 @@ from expunge.storage import write_bytes
 FEWEST = 3
 """Seeds below which nothing can be said of the spread."""
 
-PAPER = "paper's defaults"
+
+class Settings(StrEnum):
+    """What methods that are not tuned are run with."""
+
+    PRESET = "preset"
+    PAPER = "paper"
+
 
 COST = (SECONDS, MEMORY)
 DIGITS = 2
@@ -70,6 +78,9 @@ def compare(
     tuned: Annotated[
         Path | None, typer.Option(help="Trials of `expunge tune`: take the best parameters.")
     ] = None,
+    settings: Annotated[
+        Settings, typer.Option(help="Of methods that are not tuned: their presets, or the paper's.")
+    ] = Settings.PRESET,
     tolerance: Annotated[
         float, typer.Option(min=0, help="What matched methods may lose of the retained score.")
     ] = 0.02,
@@ -85,7 +96,7 @@ def compare(
     classes = method_classes(methods)
     case = case_of(loaded)
     comparison = _comparison(loaded, case, validation, oracle, seeds, tolerance, out)
-    contenders = _contenders(loaded, comparison, classes, tuned)
+    contenders = _contenders(loaded, comparison, classes, tuned, settings)
     cells = comparison.conduct(contenders, _told)
     compared = Compared(
         tuple(request.name for request in loaded.requests),
@@ -127,11 +138,15 @@ def _comparison(
 
 
 def _contenders(
-    loaded: Loaded, comparison: Comparison, classes: Sequence[MethodClass], tuned: Path | None
+    loaded: Loaded,
+    comparison: Comparison,
+    classes: Sequence[MethodClass],
+    tuned: Path | None,
+    settings: Settings,
 ) -> list[Contender]:
-    """Every method at the paper's defaults, or at the best of its trials."""
+    """Every method at its preset or the paper's defaults, or at the best of its trials."""
     if tuned is None:
-        return [Contender(c.name, c.made({}), PAPER, c.source) for c in classes]
+        return [_untuned(c, settings) for c in classes]
     if not tuned.exists():
         raise ExpungeError(
             f"There is no file {tuned}; make it with `expunge tune`, or leave --tuned out."
@@ -143,6 +158,13 @@ def _contenders(
     return [
         _best(each, its, tuned, comparison.case) for each, its in zip(classes, found, strict=True)
     ]
+
+
+def _untuned(each: MethodClass, settings: Settings) -> Contender:
+    preset = each.at_preset() if settings is Settings.PRESET else None
+    if preset is None:
+        return Contender(each.name, each.made({}), PAPER, each.source)
+    return Contender(each.name, preset, PRESET, each.source)
 
 
 def _say_budgets(found: Sequence[Tuned]) -> None:
@@ -169,6 +191,8 @@ def _best(each: MethodClass, found: Tuned | None, storage: Path, case: Case) -> 
         chosen = f"{PAPER}; all {len(found.trials)} trials failed"
         return Contender(each.name, each.made({}), chosen, each.source)
     chosen = f"tuned, trial {found.best.number} of {len(found.trials)}"
+    if found.best.preset and (preset := each.at_preset()) is not None:
+        return Contender(each.name, preset, f"{chosen}: {PRESET}", each.source)
     if not each.space.ranges:
         chosen = "nothing to tune"
     return Contender(each.name, each.made(found.best.parameters), chosen, each.source)
@@ -185,8 +209,10 @@ def _show(compared: Compared) -> None:
     console.print(compared.caption(), soft_wrap=True)
     console.print(compared.level(), soft_wrap=True)
     for contender in compared.contenders:
-        values = ", ".join(f"{n} {_short(v)}" for n, v in contender.parameters().items())
-        console.print(f"{contender.name} ({contender.chosen}): {values or '-'}", soft_wrap=True)
+        console.print(
+            f"{contender.name} ({contender.chosen}): {_values(compared, contender) or '-'}",
+            soft_wrap=True,
+        )
     if len(compared.contenders) > 1:
         outcome = GAP if compared.has_oracle else RETAINED
         for variant in VARIANTS:
@@ -197,6 +223,24 @@ def _show(compared: Compared) -> None:
             f"{len(compared.seeds)} of at least {FEWEST} seeds: this says nothing of the spread.",
             soft_wrap=True,
         )
+
+
+def _values(compared: Compared, contender: Contender) -> str:
+    """The fields; what a preset made of them on the first seed, request by request."""
+    first = compared.cells[contender.name, compared.seeds[0]].presets
+    if not first:
+        return _listed(fields_of(starting_point(contender.method)))
+    start = fields_of(starting_point(contender.method))
+    shown = [
+        _listed({name: v for name, v in found.items() if v != start.get(name)}) or "as the paper"
+        for found in first
+    ]
+    where = f" on seed {compared.seeds[0]}" if len(compared.seeds) > 1 else ""
+    return "; ".join(dict.fromkeys(shown)) + where
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
 
 
 def _show_table(compared: Compared, variant: Variant) -> None:
@@ -306,6 +350,11 @@ def figures(compared: Compared) -> dict[str, Any]:
             variant: {name: [asdict(p) for p in pairs] for name, pairs in tests.items()}
             for variant in VARIANTS
             for tests in [compared.tests(variant)]
+        },
+        "presets": {
+            c.name: {str(s): list(compared.cells[c.name, s].presets) for s in compared.seeds}
+            for c in compared.contenders
+            if c.chosen.endswith(PRESET)
         },
         "records": compared.records(),
     }

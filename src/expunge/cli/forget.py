@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from expunge.audit.course import Course, follow
+from expunge.audit.kept import LEAST, WORN, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.audit.oracle import retrained
 from expunge.changes.weights import digest_of
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
-from expunge.cli.run_file import Loaded, read
+from expunge.cli.run_file import PAPER, PRESET, Loaded, read
 from expunge.cli.stored import check_folder, deletion_state, folds_deltas, store
+from expunge.errors import ExpungeError
+from expunge.methods.presets import HasPreset, fields_of, presets_of, starting_point
+from expunge.methods.retrain import Retrain
 from expunge.signals.metric import Metric
 
 GOALS = {
@@ -31,6 +36,15 @@ STATES = {
 
 def forget(
     run_file: Annotated[Path, typer.Argument(help="YAML run file; docs/run_file.md explains it.")],
+    keep_at_least: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Store nothing if less of the retained score is kept; 0 stores whatever came.",
+        ),
+    ] = LEAST,
     json: JsonPath = None,
 ) -> None:
     """Answer every request of a run file, one after another, and store what changed."""
@@ -39,6 +53,7 @@ def forget(
     say_notes(loaded)
     held_out, own = panels(loaded)
     deployment, oracle = loaded.deployment, None
+    original = deployment.base
     if deployment.recipe is not None:
         model = retrained(deployment, loaded.requests, loaded.run())
         oracle = tuple(
@@ -47,9 +62,47 @@ def forget(
     strengths = [_strength(loaded)] * len(loaded.requests)
     run = loaded.run(console=console)
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
-    store(loaded)
     show(loaded, course, oracle)
-    write_json(json, figures(loaded, course, oracle))
+    left = kept(loaded, original, course)
+    _check_kept(loaded, left, keep_at_least)
+    store(loaded)
+    console.print(STATES[deletion_state(loaded.deployment.history)])
+    console.print(f"Written to {loaded.out}", soft_wrap=True)
+    write_json(json, figures(loaded, course, oracle, left))
+
+
+def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:
+    """What all requests left of the retained score: on validation rows, where there are any."""
+    if loaded.validation is None or loaded.validation_table is None:
+        return Kept.of(course.before, course.final)
+    deployment = loaded.deployment
+    panel = Panel.of(loaded.validation, loaded.validation_table, loaded.requests)
+    run = loaded.run()
+    before, after = (
+        measure(deployment.family, model, panel, run) for model in (original, deployment.model)
+    )
+    return Kept.of(before, after)
+
+
+def _check_kept(loaded: Loaded, left: Kept, least: float) -> None:
+    """Refuse a collapsed model, and warn of a worn one.
+
+    Raises:
+        ExpungeError: less than the share ``least`` of the retained score was kept.
+    """
+    rows = "held-out" if loaded.validation is None else "validation"
+    try:
+        left.check(least)
+    except ExpungeError as error:
+        raise ExpungeError(
+            f"{str(error).removesuffix('.')} ({rows} rows; settings of {loaded.method.name}: "
+            f"{loaded.settings}). Nothing was stored; {_milder(loaded)}, or store what came with "
+            "--keep-at-least 0."
+        ) from None
+    if left.share < WORN:
+        console.print(
+            f"Warning: the {left.fall()}: {left.share:.1%} is kept ({rows} rows).", soft_wrap=True
+        )
 
 
 def _strength(loaded: Loaded) -> float:
@@ -73,6 +126,18 @@ def panels(loaded: Loaded) -> tuple[Panel, Panel]:
         Panel.of(loaded.test, loaded.test_table, loaded.requests),
         Panel.of_forget_rows(deployment.train, deployment.table, loaded.requests),
     )
+
+
+def _milder(loaded: Loaded) -> str:
+    """What to do about a collapsed model."""
+    if loaded.method.name == Retrain.name:
+        return "give the recipe of the model"
+    if not isinstance(starting_point(loaded.method), HasPreset):
+        return "give milder settings, or take another method (`expunge methods` lists them)"
+    if loaded.settings == PRESET:
+        return "find milder settings with `expunge tune`, or take another method"
+    key = "preset" if loaded.settings == PAPER else "parameters"
+    return f"find milder settings with `expunge tune`, or leave `method.{key}` out for the preset"
 
 
 def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> None:
@@ -102,8 +167,30 @@ def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> N
     console.print(GOALS[metric.direction])
     if oracle is None:
         console.print("There is no oracle: the run file gives no recipe to retrain from.")
-    console.print(STATES[deletion_state(history)])
-    console.print(f"Written to {loaded.out}", soft_wrap=True)
+    _show_settings(loaded)
+
+
+def _show_settings(loaded: Loaded) -> None:
+    """Where the fields of the method come from, and what a preset made of them."""
+    start = fields_of(starting_point(loaded.method))
+    found = _presets(loaded)
+    given = ", ".join(f"{name} {_short(value)}" for name, value in start.items())
+    shown = "" if found or not given else f" ({given})"
+    console.print(f"Settings of {loaded.method.name}: {loaded.settings}{shown}", soft_wrap=True)
+    for name, fields in found.items():
+        new = [f"{key} {_short(v)}" for key, v in fields.items() if v != start[key]]
+        console.print(f"  {name}: {', '.join(new) or 'as the paper'}", soft_wrap=True)
+
+
+def _presets(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """The fields that a preset found, by request."""
+    entries = [e for epoch in loaded.deployment.history.epochs for e in epoch.served]
+    found = {entry.request.name: presets_of(entry.changes) for entry in entries}
+    return {name: fields for name, fields in found.items() if fields is not None}
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def forget_rows_table(
@@ -117,7 +204,9 @@ def forget_rows_table(
     )
 
 
-def figures(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> dict[str, object]:
+def figures(
+    loaded: Loaded, course: Course, oracle: Sequence[Measured] | None, left: Kept
+) -> dict[str, object]:
     """The printed figures as JSON values; None where a request has no held-out row."""
     history = loaded.deployment.history
     return {
@@ -133,6 +222,9 @@ def figures(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -
             for step in course.steps
         ],
         "oracle": None if oracle is None else _scored(oracle[0], oracle[1]),
+        "kept": left.share,
+        "settings": loaded.settings,
+        "presets": _presets(loaded),
         "deletion state": deletion_state(history),
         "model": digest_of(loaded.deployment.model),
         "seed": loaded.file.seed,

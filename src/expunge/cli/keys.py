@@ -153,7 +153,14 @@ class MethodPart(_Strict):
 
     name: str = Field(description="A registered method; `expunge methods` lists them.")
     parameters: dict[str, Any] = Field(
-        default={}, description="Fields of the method; the defaults are the paper's."
+        default={},
+        description="Fields of the method. Without any, its preset finds them for each request; "
+        "with some, the others are the paper's.",
+    )
+    preset: bool | None = Field(
+        default=None,
+        description="false: the paper's values for what `parameters` leaves out. true: the preset, "
+        "also beside `parameters`, which stay as they are given.",
     )
 
 

@@ -3,17 +3,29 @@
 One broken entry point of a third party is named below the tables and hides nothing else.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from expunge import registry
 from expunge.cli.made import registered
 from expunge.cli.output import JsonPath, console, first_line, table, write_json
 from expunge.errors import ExpungeError
+from expunge.methods.presets import fields_of
 from expunge.methods.protocol import Method
 
 
-def methods(json: JsonPath = None) -> None:
-    """List methods, aggregation rules and families."""
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="Say what one method is, and what its preset does.")
+    ] = None,
+    json: JsonPath = None,
+) -> None:
+    """List methods, aggregation rules and families; or one method with its preset."""
+    if name is not None:
+        _show_one(name, json)
+        return
     broken: list[str] = []
     families = _each("families", _made, broken)
     found = _each("methods", lambda name, kind: _described(name, kind, families), broken)
@@ -35,6 +47,28 @@ def methods(json: JsonPath = None) -> None:
             "broken": broken,
         },
     )
+
+
+def _show_one(name: str, json: Path | None) -> None:
+    """One method: what it reads, the paper's values of its fields, and the rule of its preset."""
+    kind = registered("methods", name)
+    found = _described(name, kind, _each("families", _made, []))
+    fields = fields_of(kind())
+    values = ", ".join(f"{field} {value}" for field, value in fields.items())
+    for title, value in {
+        **found,
+        "paper's values": values or "none",
+        "preset": _rule(kind),
+    }.items():
+        console.print(f"{title}: {value}", soft_wrap=True)
+    write_json(json, {**found, "fields": fields, "preset": _rule(kind)})
+
+
+def _rule(kind: type) -> str:
+    """The rule of a preset in a line."""
+    if not hasattr(kind, "for_problem"):
+        return "none: the fields stay as they are"
+    return str(getattr(kind, "preset_rule", "found by the method itself"))
 
 
 def _each(group: registry.Group, describe: Any, broken: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 from expunge.cli.made import make, registered
 from expunge.cli.output import first_line
 from expunge.errors import ExpungeError
+from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.methods.search import Space, space_of
 
@@ -47,6 +48,11 @@ class MethodClass:
         """
         method: Method = make(self.kind, parameters)
         return method
+
+    def at_preset(self) -> Method | None:
+        """The method at its preset; None where it has none."""
+        method = self.made({})
+        return AtPreset.of(method) if isinstance(method, HasPreset) else None
 
 
 def method_classes(given: Sequence[str]) -> list[MethodClass]:

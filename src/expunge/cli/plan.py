@@ -18,6 +18,7 @@ from expunge.cli.output import JsonPath, console, first_line, table, write_json
 from expunge.cli.own_method import method_classes
 from expunge.cli.run_file import read
 from expunge.errors import ExpungeError
+from expunge.methods.presets import AtPreset
 from expunge.methods.protocol import Method
 
 HOW: Mapping[How, str] = {
@@ -33,7 +34,7 @@ def plan(
     run_file: Annotated[Path, typer.Argument(help="YAML run file; docs/run_file.md explains it.")],
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Estimate this method too, with its defaults: a name, or a .py file."),
+        typer.Option(help="Estimate this method too, at its preset: a name, or a .py file."),
     ] = None,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Try nothing out: no times and no memory.")
@@ -42,7 +43,7 @@ def plan(
 ) -> None:
     """Say what a run file would do, how long it takes and what could go wrong; change nothing."""
     loaded = read(run_file)
-    others = {each.name: each.made({}) for each in method_classes(method or [])}
+    others = {each.name: AtPreset.of(each.made({})) for each in method_classes(method or [])}
     others.pop(loaded.method.name, None)  # with the run file's own hyper-parameters
     known, broken = _registered()
     run = loaded.run()

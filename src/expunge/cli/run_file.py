@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from expunge.changes.weights import is_finite, load_stored, parameters_of, stored_tensors
-from expunge.cli.keys import DataPart, RequestPart, RetrainPart, RunFile
+from expunge.cli.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
 from expunge.cli.made import built, imported, make, registered
 from expunge.cli.output import first_line
 from expunge.cli.probing import probed
@@ -31,6 +31,7 @@ from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family
 from expunge.learning.supervised.plain import Plain
+from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
 from expunge.models.freezing import train_only
@@ -42,6 +43,9 @@ from expunge.storage import read_header, read_tensors
 DEVICES = ("cpu", "cuda", "mps")
 """Kinds of device that work is done on."""
 
+PRESET, PAPER, RUN_FILE = "preset", "paper's defaults", "run file"
+"""Where the fields of a method come from."""
+
 STORED_HALF = 1e-2
 """The share by which a weight may differ after it was stored in half precision (bfloat16)."""
 
@@ -50,7 +54,8 @@ STORED_HALF = 1e-2
 class Loaded:
     """A run file with everything it names in memory; nothing was written yet.
 
-    ``notes`` say what was left out of the tables, such as the ends of long texts.
+    ``settings`` says where the fields of the method come from. ``notes`` say what was left out of
+    the tables, such as the ends of long texts.
     """
 
     file: RunFile
@@ -64,6 +69,7 @@ class Loaded:
     validation_table: Named | None = None
     checkpoint: Checkpoint | None = None
     notes: tuple[str, ...] = ()
+    settings: str = PAPER
 
     def run(self, **more: Any) -> Run:
         """The run that the file describes."""
@@ -102,7 +108,7 @@ def read(path: Path) -> Loaded:
         checkpoint = Checkpoint.open(folder / file.model.checkpoint)
     kind = file.model.family or (checkpoint.kind if checkpoint else "")
     family = make(registered("families", kind), file.model.family_arguments)
-    method = make(registered("methods", file.method.name), file.method.parameters)
+    method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
     untrained = _untrained(file, folder, checkpoint)
     model = _model(file, folder, checkpoint, untrained)
@@ -137,6 +143,7 @@ def read(path: Path) -> Loaded:
         None if validation is None else validation.table,
         checkpoint,
         tuple(f"{name}: {note}" for name, rows in tables.items() for note in rows.notes),
+        settings,
     )
 
 
@@ -172,6 +179,27 @@ def parsed(path: Path) -> RunFile:
         raise ExpungeError(
             f"{path}: {where}: {said}{shown}; `docs/run_file.md` explains every key."
         ) from None
+
+
+def _method(part: MethodPart) -> tuple[Method, str]:
+    """The method of a run file, and where its fields come from.
+
+    Without a field it is at its preset; with one, everything else is the paper's.
+
+    Raises:
+        ExpungeError: a field cannot be used, or a preset is asked for and the method has none.
+    """
+    kind = registered("methods", part.name)
+    method: Method = make(kind, part.parameters)
+    wanted = not part.parameters if part.preset is None else part.preset
+    if wanted and isinstance(method, HasPreset):
+        beside = f"{RUN_FILE} and {PRESET}" if part.parameters else PRESET
+        return AtPreset.of(method, part.parameters), beside
+    if part.preset:
+        raise ExpungeError(
+            f"The preset of {part.name!r} was asked for and it has none; leave `method.preset` out."
+        )
+    return method, RUN_FILE if part.parameters else PAPER
 
 
 def _check_device(device: str) -> None:

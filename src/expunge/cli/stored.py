@@ -15,6 +15,7 @@ from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
 from expunge.cli.run_file import Loaded
 from expunge.errors import ExpungeError
+from expunge.methods.presets import presets_of, starting_point
 from expunge.storage import write_bytes, write_tensors
 
 HISTORY = "history.json"
@@ -117,6 +118,7 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
             "kind": entry.request.target.kind,
             "target": dict(entry.request.target.describe()),
             "strength": entry.strength,
+            "preset": presets_of(entry.changes),
             "excluded": list(entry.excluded),
             "changes": [stored(change) for change in entry.changes],
         }
@@ -125,7 +127,11 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
         "expunge": __version__,
         "base": deployment.history.epochs[0].base,
         "model": {"file": MODEL, "digest": digest_of(deployment.model)},
-        "method": {"name": loaded.method.name, "parameters": _fields(loaded.method)},
+        "method": {
+            "name": loaded.method.name,
+            "parameters": _fields(starting_point(loaded.method)),
+            "settings": loaded.settings,
+        },
         "aggregation": {"name": loaded.file.aggregation, "parameters": _fields(deployment.rule)},
         "seed": loaded.file.seed,
         "device": loaded.file.device,

@@ -27,6 +27,8 @@ from expunge.errors import ExpungeError
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
 
+COLUMNS = ("method", "best", "paper's defaults", "preset", "at trial", "trials")
+
 OBJECTIVE = (
     "Average gap to the oracle on validation rows: the mean of the absolute differences on the "
     "forget rows, on the requests' held-out rows, and on the retained held-out rows."
@@ -77,6 +79,7 @@ def tune(
                 trials,
                 loaded.file.seed,
                 partial(_told, each.name, trials if each.space.ranges else 1),
+                each.at_preset(),
             )
             for each in classes
         ]
@@ -136,23 +139,25 @@ def _objective(
 
 def _told(name: str, trials: int, trial: Trial) -> None:
     result = f"failed: {trial.reason}" if trial.gap is None else f"gap {trial.gap:.4f}"
-    console.print(f"{name}, trial {trial.number} of {trials}: {result}", soft_wrap=True)
+    which = " (preset)" if trial.preset else ""
+    console.print(f"{name}, trial {trial.number}{which} of {trials}: {result}", soft_wrap=True)
 
 
 def _show(found: list[Tuned], classes: list[MethodClass], original: float, loaded: Loaded) -> None:
-    rows = [["original", f"{original:.4f}", None, None, None]]
+    rows = [["original", f"{original:.4f}", *[None] * 4]]
     rows += [
         [
             each.method,
-            "failed" if each.best is None else f"{each.best.gap:.4f}",
-            "failed" if each.defaults.gap is None else f"{each.defaults.gap:.4f}",
+            "failed" if each.best is None else _gap(each.best),
+            _gap(each.defaults),
+            "-" if each.preset is None else _gap(each.preset),
             "-" if each.best is None else str(each.best.number),
             str(len(each.trials)),
         ]
         for each in found
     ]
     title = f"Average gap to the oracle, validation rows, seed {loaded.file.seed}"
-    console.print(table(title, ["method", "best", "paper's defaults", "at trial", "trials"], rows))
+    console.print(table(title, COLUMNS, rows))
     for each, kind in zip(found, classes, strict=True):
         if each.best is None:
             console.print(
@@ -160,11 +165,16 @@ def _show(found: list[Tuned], classes: list[MethodClass], original: float, loade
             )
         else:
             values = ", ".join(f"{n} {_short(v)}" for n, v in each.best.parameters.items())
-            console.print(f"{each.method}: {values or 'its defaults'}", soft_wrap=True)
+            without = "its preset" if each.best.preset else "its defaults"
+            console.print(f"{each.method}: {values or without}", soft_wrap=True)
         if not kind.space.declared or not kind.space.ranges:
             console.print(f"  tuned: {kind.space.note}", soft_wrap=True)
     console.print(OBJECTIVE, soft_wrap=True)
     console.print("No test row was looked at; measure what was found with `expunge compare`.")
+
+
+def _gap(trial: Trial) -> str:
+    return "failed" if trial.gap is None else f"{trial.gap:.4f}"
 
 
 def _short(value: object) -> str:
@@ -174,12 +184,20 @@ def _short(value: object) -> str:
 def fragment(found: list[Tuned]) -> str:
     """The best hyper-parameters as `method:` keys of a run file, one YAML document each."""
     parts = [
-        {"method": {"name": each.method, "parameters": dict(each.best.parameters)}}
+        {"method": {"name": each.method, **_chosen(each.best)}}
         for each in found
         if each.best is not None
     ]
     text: str = yaml.safe_dump_all(parts, sort_keys=False, explicit_start=len(parts) > 1)
     return text
+
+
+def _chosen(best: Trial) -> dict[str, Any]:
+    """The keys beside the name: a run file without parameters takes the preset."""
+    if best.preset:
+        return {}
+    parameters = dict(best.parameters)
+    return {"parameters": parameters} if parameters else {"preset": False}
 
 
 def _figures(
@@ -198,6 +216,7 @@ def _figures(
                 "trials": [
                     {
                         "number": trial.number,
+                        "preset": trial.preset,
                         "parameters": dict(trial.parameters),
                         "gap": trial.gap,
                         "failed": trial.reason,

@@ -5,25 +5,18 @@ is drawn before its losses are computed, each term has its own stream and genera
 of all players is checkpointed, so a resumed descent ends in the same bits.
 """
 
-import copy
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from expunge.changes.weights import digest_of
-from expunge.descent.checkpoint import digest_of_samples, optimiser_tensors, restore_optimiser
+from expunge.descent.best import BestOf, evaluating
 from expunge.descent.length import Length
-from expunge.descent.mover import Mover
-from expunge.descent.player import Adversary, Player, Setting, Transform
+from expunge.descent.player import Adversary, Player, Transform
+from expunge.descent.state import Each, State
 from expunge.errors import ExpungeError
 from expunge.problem import Access, Problem
-from expunge.recipe import Role
 from expunge.run import Run
 from expunge.storage import Bundle
 
@@ -37,11 +30,17 @@ class MovingAverage:
 
 @dataclass(frozen=True)
 class Descended:
-    """The modules after a descent, each a copy: the model, and every companion that played."""
+    """The modules after a descent, each a copy: the model, and every companion that played.
+
+    They are those after ``kept`` of ``steps`` steps, which differ where the best iterate was kept;
+    ``score`` is its score.
+    """
 
     model: nn.Module
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
     steps: int = 0
+    kept: int = 0
+    score: float | None = None
 
 
 class Descent:
@@ -54,6 +53,10 @@ class Descent:
         transform: changes the gradients of every player.
         adversary: changes the batches.
         average: keeps an average of the model's weights.
+        keep: ends at the best iterate instead of the last; the role that it scores is opened.
+
+    Raises:
+        ExpungeError: an average and the best iterate are asked for together.
     """
 
     def __init__(
@@ -64,14 +67,24 @@ class Descent:
         transform: Transform | None = None,
         adversary: Adversary | None = None,
         average: MovingAverage | None = None,
+        keep: BestOf | None = None,
     ) -> None:
+        if average is not None and keep is not None:
+            raise ExpungeError(
+                "A descent was given both an average and a best iterate to keep; give one of them, "
+                "since the score would be of other weights than the result."
+            )
         self.players, self.length, self.batch_size = players, length, batch_size
-        self.transform, self.adversary, self.average = transform, adversary, average
+        self.transform, self.adversary = transform, adversary
+        self.average, self.keep = average, keep
 
     @property
     def access(self) -> Access:
-        """The roles and fields that the terms read, and the roles whose rows the length counts."""
+        """The roles and fields that the terms and the score read, and the roles whose rows the
+        length counts."""
         opened = Access(dict.fromkeys(self.length.roles, frozenset()))
+        if self.keep is not None:
+            opened |= Access({self.keep.role: self.keep.score.fields})
         for player in self.players:
             for on in player.terms().values():
                 opened |= Access(dict.fromkeys(on.roles, on.term.fields))
@@ -79,181 +92,130 @@ class Descent:
 
     @property
     def needs(self) -> tuple[type, ...]:
-        """The abilities that the terms need, each once."""
-        found = (
+        """The abilities that the terms and the score need, each once."""
+        found = [
             ability
             for player in self.players
             for on in player.terms().values()
             for ability in on.term.needs
-        )
-        return tuple(dict.fromkeys(found))
+        ]
+        return tuple(dict.fromkeys([*found, *(self.keep.score.needs if self.keep else ())]))
 
-    def minimise(self, problem: Problem, run: Run, name: str = "descent") -> Descended:
+    def minimise(
+        self, problem: Problem, run: Run, name: str = "descent", each: Each | None = None
+    ) -> Descended:
         """Run the loop on copies of the problem's modules.
 
-        ``name`` separates the checkpoints and random streams of several descents in one run.
+        Args:
+            problem: the modules and the rows.
+            run: where, and with which random numbers.
+            name: separates the checkpoints and random streams of several descents in one run.
+            each: called after each step with the number of steps so far and the live model in
+                evaluation mode, which it may look at and must not change. It leaves the result as
+                it is. So that it sees every step, such a descent is not checkpointed.
 
         Raises:
             ExpungeError: there is no step, no parameter was selected, or a term or a weight is not
                 finite.
         """
-        return _State(self, problem, run, name).finished()
+        return _finished(State(self, problem, run, name, each))
 
 
-class _State:
-    """Everything that a descent in progress consists of."""
+def _finished(state: State) -> Descended:
+    """Run, or resume, to the last step."""
+    descent, modules = state.descent, state.modules
+    trained = {p.module for p in descent.players if p.training}
+    required = [(p, p.requires_grad) for m in modules.values() for p in m.parameters()]
+    modes = [(part, part.training) for m in modules.values() for part in m.modules()]
+    for module_name, module in modules.items():
+        if module_name not in trained:
+            module.eval()
+        elif not module.training:  # else the owner's mode of every submodule stands
+            module.train()
+        module.requires_grad_(False)
+    _rest(state)
+    if state.path is not None and state.path.exists():
+        stored = Bundle.load(state.path)
+        if stored.facts.get("identity") == state.identity:  # else it is of another descent
+            state.restore(stored)
+    with state.run.progress(state.name, state.total) as bar:
+        while state.step < state.total:
+            _one_step(state)
+            _look(state)
+            bar.advance()
+            if state.path is not None and state.step % state.run.checkpoint_every == 0:
+                state.bundle().save(state.path)
+    _settle(state)
+    for parameter, needed in required:
+        parameter.requires_grad_(needed)
+    for part, training in modes:
+        part.training = training
+    _check(state)
+    if state.path is not None:
+        state.path.unlink(missing_ok=True)
+    return _descended(state)
 
-    def __init__(self, descent: Descent, problem: Problem, run: Run, name: str) -> None:
-        self.descent, self.problem, self.run, self.name = descent, problem, run, name
-        originals = {"model": problem.model, **problem.companions}
-        self.modules = {n: copy.deepcopy(m).to(run.device) for n, m in originals.items()}
-        self.playing = {"model", *(p.module for p in descent.players)}
-        for module in self.modules.keys() - self.playing:
-            self.modules[module].eval().requires_grad_(False)
-        self.total = descent.length.steps(self.rows, descent.batch_size)
-        if self.total < 1:
-            raise ExpungeError(
-                f"The descent {name!r} has {self.total} steps and would change nothing; at least "
-                "one is expected. Give it an epoch or more, and rows to pass over."
-            )
-        self.step = 0
-        self.movers = [
-            Mover(f"{name}/{i}", player, self.setting(), descent.batch_size)
-            for i, player in enumerate(descent.players)
-        ]
-        self.averaged = {n: p.detach().clone() for n, p in self._moving() if descent.average}
 
-    def rows(self, role: Role) -> int:
-        return len(self.problem.data[role])
+def _rest(state: State) -> None:
+    """Put the submodules of which nothing moves into evaluation mode: a frozen batch norm keeps its
+    statistics."""
+    moving = {id(p) for mover in state.movers for p in mover.parameters}
+    for module in state.players().values():
+        for part in module.modules():
+            own = {id(p) for p in part.parameters()}
+            if own and not own & moving:
+                part.eval()
 
-    @cached_property
-    def path(self) -> Path | None:
-        folder = self.run.checkpoints
-        return None if folder is None else folder / f"{self.name}.safetensors"
 
-    @cached_property
-    def frozen(self) -> nn.Module:
-        copied = copy.deepcopy(self.problem.model).to(self.run.device).eval()
-        return copied.requires_grad_(False)
+def _one_step(state: State) -> None:
+    descent, setting = state.descent, state.setting()
+    turn = descent.length.turn(state.step, state.rows, descent.batch_size)
+    for mover in state.movers:
+        if mover.player.moves_at(state.step):
+            mover.move(setting, turn, descent.transform, descent.adversary)
+    if descent.average:
+        for name, parameter in state.moving():
+            state.averaged[name].lerp_(parameter.detach(), 1 - descent.average.decay)
+    state.step += 1
 
-    @cached_property
-    def identity(self) -> str:
-        """Digest of everything that the end of this descent depends on, its data among it."""
-        asked = self.problem.request.digest(), digest_of(self.problem.model), self.run.seed
-        others = [(n, digest_of(m)) for n, m in sorted(self.problem.companions.items())]
-        rows = [
-            (name, digest_of_samples(stream.samples, stream.fields))
-            for mover in self.movers
-            for name, stream in mover.streams.items()
-        ]
-        parts = repr((vars(self.descent), self.total, rows, others, self.run.precision, asked))
-        return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", parts).encode()).hexdigest()
 
-    def setting(self) -> Setting:
-        return Setting(
-            self.problem, self.modules, lambda: self.frozen, self.run, self.step, self.total
-        )
+def _look(state: State) -> None:
+    """Let the score and the caller look at the model after a step."""
+    keep, model = state.descent.keep, state.modules["model"]
+    scored = keep is not None and (state.step % keep.every == 0 or state.step == state.total)
+    if state.each is None and not scored:
+        return
+    with evaluating(list(state.players().values())):
+        if keep is not None and scored:
+            score = keep.mean(state.problem, model, state.run, state.name)
+            state.best.offer(state.step, score, state.players())
+        if state.each is not None:
+            state.each(state.step, model)
 
-    def _moving(self) -> Iterator[tuple[str, nn.Parameter]]:
-        names = {n for m in self.movers if m.player.module == "model" for n in m.names}
-        return (item for item in self.modules["model"].named_parameters() if item[0] in names)
 
-    def finished(self) -> Descended:
-        """Run, or resume, to the last step."""
-        trained = {p.module for p in self.descent.players if p.training}
-        required = [(p, p.requires_grad) for m in self.modules.values() for p in m.parameters()]
-        modes = [(part, part.training) for m in self.modules.values() for part in m.modules()]
-        for module_name, module in self.modules.items():
-            if module_name not in trained:
-                module.eval()
-            elif not module.training:  # else the owner's mode of every submodule stands
-                module.train()
-            module.requires_grad_(False)
-        self._rest()
-        if self.path is not None and self.path.exists():
-            stored = Bundle.load(self.path)
-            if stored.facts.get("identity") == self.identity:  # else it is of another descent
-                self._restore(stored)
-        with self.run.progress(self.name, self.total) as bar:
-            while self.step < self.total:
-                self._one_step()
-                bar.advance()
-                if self.path is not None and self.step % self.run.checkpoint_every == 0:
-                    self._bundle().save(self.path)
+def _settle(state: State) -> None:
+    """Put the average or the best iterate in the place of the last, where one is asked for."""
+    if state.descent.average:
         with torch.no_grad():
-            for name, parameter in self._moving():
-                if self.descent.average:
-                    parameter.copy_(self.averaged[name])
-        for parameter, needed in required:
-            parameter.requires_grad_(needed)
-        for part, training in modes:
-            part.training = training
-        self._check()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-        companions = {n: self.modules[n] for n in self.playing - {"model"}}
-        return Descended(self.modules["model"], companions, self.total)
+            for name, parameter in state.moving():
+                parameter.copy_(state.averaged[name])
+    if state.descent.keep:
+        state.best.put_into(state.players())
 
-    def _rest(self) -> None:
-        """Put the submodules of which nothing moves into evaluation mode: a frozen batch norm keeps
-        its statistics."""
-        moving = {id(p) for mover in self.movers for p in mover.parameters}
-        for name in self.playing:
-            for part in self.modules[name].modules():
-                own = {id(p) for p in part.parameters()}
-                if own and not own & moving:
-                    part.eval()
 
-    def _one_step(self) -> None:
-        descent, setting = self.descent, self.setting()
-        turn = descent.length.turn(self.step, self.rows, descent.batch_size)
-        for mover in self.movers:
-            if mover.player.moves_at(self.step):
-                mover.move(setting, turn, descent.transform, descent.adversary)
-        if self.descent.average:
-            for name, parameter in self._moving():
-                self.averaged[name].lerp_(parameter.detach(), 1 - self.descent.average.decay)
-        self.step += 1
+def _check(state: State) -> None:
+    for name, module in state.modules.items():
+        for key, parameter in module.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise ExpungeError(
+                    f"The parameter {key!r} of {name!r} is no longer finite after the "
+                    "descent; finite weights are expected. Lower the learning rate."
+                )
 
-    def _check(self) -> None:
-        for name, module in self.modules.items():
-            for key, parameter in module.named_parameters():
-                if not bool(torch.isfinite(parameter).all()):
-                    raise ExpungeError(
-                        f"The parameter {key!r} of {name!r} is no longer finite after the "
-                        "descent; finite weights are expected. Lower the learning rate."
-                    )
 
-    def _bundle(self) -> Bundle:
-        tensors: dict[str, Tensor] = {f"average/{n}": t for n, t in self.averaged.items()}
-        for name in self.playing:
-            module = self.modules[name]
-            tensors |= {f"module/{name}/{k}": t for k, t in module.state_dict().items()}
-        for i, mover in enumerate(self.movers):
-            tensors |= {
-                f"optimiser/{i}/{k}": t for k, t in optimiser_tensors(mover.optimiser).items()
-            }
-            for term, stream in mover.streams.items():
-                tensors |= {f"stream/{i}/{term}/{k}": t for k, t in stream.state().items()}
-            for term, generator in mover.draws.items():
-                tensors[f"draw/{i}/{term}"] = generator.get_state()
-        facts = {"step": self.step, "identity": self.identity}
-        return Bundle({k: t.clone() for k, t in tensors.items()}, facts)
-
-    def _restore(self, bundle: Bundle) -> None:
-        tensors = dict(bundle.tensors)
-
-        def under(prefix: Sequence[object]) -> dict[str, Tensor]:
-            start = "/".join(map(str, prefix)) + "/"
-            return {k[len(start) :]: t for k, t in tensors.items() if k.startswith(start)}
-
-        self.step = int(str(bundle.facts["step"]))
-        self.averaged = {n: t.to(self.run.device) for n, t in under(["average"]).items()}
-        for name in self.playing:
-            self.modules[name].load_state_dict(under(["module", name]))
-        for i, mover in enumerate(self.movers):
-            restore_optimiser(mover.optimiser, under(["optimiser", i]))
-            for term, stream in mover.streams.items():
-                stream.restore(under(["stream", i, term]))
-            for term, generator in mover.draws.items():
-                generator.set_state(tensors[f"draw/{i}/{term}"])
+def _descended(state: State) -> Descended:
+    companions = {n: state.modules[n] for n in state.playing - {"model"}}
+    model, total = state.modules["model"], state.total
+    if state.descent.keep is None:
+        return Descended(model, companions, total, total)
+    return Descended(model, companions, total, state.best.step, state.best.score)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from expunge.data.samples import ROW, Batch, Samples
+from expunge.descent.holding import Held, within
 from expunge.descent.player import Adversary, On, Player, Setting, StepGradients, Transform
 from expunge.descent.sources import PART, Pool, Pooled
 from expunge.descent.streams import Stream, reading
@@ -30,7 +31,13 @@ class Mover:
             )
         self.names = tuple(selected)
         self.parameters = tuple(named[n] for n in self.names)
-        self.masks = tuple(m if m is None else m.to(run.device) for m in selected.values())
+        support = setting.problem.support if player.module == "model" else {}
+        there = {n: within(support[n], named[n]) for n in self.names if n in support}
+        own = {n: _both(mask, there.get(n)) for n, mask in selected.items()}
+        self.cut = tuple(_held(own[n], named[n]) for n in self.names)
+        self.kept = (
+            self.cut if player.holds else tuple(_held(there.get(n), named[n]) for n in self.names)
+        )
         self.optimiser = player.optimiser.over(self.parameters)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.terms = player.terms()
@@ -45,8 +52,8 @@ class Mover:
                 samples: Samples = parts[0] if isinstance(on.source, Role) else Pooled(parts)
                 order = run.generator(f"{label}/{name}/order")
                 self.streams[name] = Stream(samples, self.sizes[name], on.term.fields, order)
-                own = replace(setting, label=f"{label}/{name}")
-                self.prepared[name] = on.term.start(own, samples)
+                labelled = replace(setting, label=f"{label}/{name}")
+                self.prepared[name] = on.term.start(labelled, samples)
 
     def move(
         self,
@@ -65,12 +72,13 @@ class Mover:
             return
         for parameter in self.parameters:  # of all players, only this one's are differentiated
             parameter.requires_grad_(True)
-        at = StepGradients(self.parameters, values, self.masks)
+        at = StepGradients(self.parameters, values, self.cut)
         found = at.total() if transform is None else transform.gradients(at)
-        before = [
-            None if mask is None or not self.player.holds else p.detach().clone()
-            for p, mask in zip(self.parameters, self.masks, strict=True)
+        held = [
+            (p, one) for p, one in zip(self.parameters, self.kept, strict=True) if one is not None
         ]
+        for parameter, one in held:
+            one.keep(parameter)
         share = self.player.optimiser.schedule.share(step, setting.total)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * share
@@ -78,10 +86,8 @@ class Mover:
             parameter.grad = gradient
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():  # momentum and decay move masked entries too; put them back
-            for p, mask, old in zip(self.parameters, self.masks, before, strict=True):
-                if mask is not None and old is not None:
-                    torch.where(mask, p, old, out=p)
+        for parameter, one in held:  # momentum and decay moved what a mask holds, too
+            one.restore(parameter)
         for parameter in self.parameters:
             parameter.requires_grad_(False)
 
@@ -125,3 +131,14 @@ class Mover:
             return on.term.weight * found
 
         return value
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """What two masks let move; None lets everything."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other.to(one.device)
+
+
+def _held(mask: Tensor | None, parameter: Tensor) -> Held | None:
+    return None if mask is None else Held(mask, parameter)

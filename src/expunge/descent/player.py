@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.samples import Batch, Samples
+from expunge.descent.holding import Held
 from expunge.descent.optimisers import AdamW, Optimiser
 from expunge.descent.sources import Pool
 from expunge.families.abilities import Family
@@ -207,13 +208,13 @@ class StepGradients:
 
     parameters: tuple[nn.Parameter, ...]
     values: Mapping[str, Callable[[], Tensor]]
-    masks: tuple[Tensor | None, ...]
+    held: tuple[Held | None, ...]
 
     def _gradient(self, value: Tensor) -> list[Tensor]:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
         return [
-            torch.zeros_like(p) if g is None else g if mask is None else g * mask
-            for p, g, mask in zip(self.parameters, found, self.masks, strict=True)
+            torch.zeros_like(p) if g is None else g if held is None else held.cut(g)
+            for p, g, held in zip(self.parameters, found, self.held, strict=True)
         ]
 
     def total(self) -> list[Tensor]:

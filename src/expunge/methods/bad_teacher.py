@@ -10,7 +10,7 @@ has a learning rate that depends on their number.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from expunge.descent.distillation import TwoTeachers
 from expunge.descent.length import Epochs
@@ -18,6 +18,7 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD, Linear
 from expunge.descent.player import On, Player
 from expunge.descent.sources import Pool
+from expunge.methods.presets import PASSES, Reach, passes, retain_batch
 from expunge.methods.protocol import Artifact, Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
@@ -26,6 +27,10 @@ from expunge.run import Run
 
 TEACHER = "bad teacher"
 """The name of the companion that the method makes."""
+
+
+REACH = Reach(classes=1.5, rows=0.6)
+"""How far the preset's descent could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class BadTeacher(OverDescent):
         "learning_rate": LogUniform(1e-4, 1e-1),
         "epochs": WholeNumber(1, 20),
     }
+    preset_rule: ClassVar[str] = (
+        "4 passes; the learning rate at which the steps on the forget set could move the weights "
+        "by 1.5 of their norm (0.6 where the classes stay) along the gradient of neutral labels"
+    )
 
     epochs: int = 10
     temperature: float = 1.0
@@ -62,6 +71,13 @@ class BadTeacher(OverDescent):
     def unlearns_with(self) -> Access:
         """Both sets, and the recipe for an untrained model."""
         return super().unlearns_with | Access(recipe=True)
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Four passes, at the rate that leads as far as :data:`REACH` says."""
+        size = retain_batch(problem, self.batch_size)
+        steps = passes(problem, Role.FORGET, PASSES, size)
+        rate = REACH.sgd_rate(problem, steps, self.momentum, run)
+        return replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
 
     def descent(self) -> Descent:
         """One player, one term on the pool of both sets."""

@@ -5,17 +5,23 @@ are those of the baseline in Lin et al. (2026), CATA: Adam at 1e-6, two epochs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
+from expunge.methods.presets import PASSES, held_back, passes, retain_batch, wandering_rate
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Problem
 from expunge.recipe import Role
+from expunge.run import Run
+
+WANDERING = 0.5
+"""How far the steps of the preset lead if each has a direction of its own, as a share."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,24 @@ class FineTune(ByDescent):
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 10),
     }
+    preset_rule: ClassVar[str] = (
+        "4 passes; the learning rate at which their steps, in directions of their own, move the "
+        "weights by 0.5 of their norm, less where the retain rows are lost"
+    )
 
     epochs: int = 2
     learning_rate: float = 1e-6
     weight_decay: float = 0.0
     batch_size: int = 64
     sequential: bool = False
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Four passes, at the rate that leads as far as :data:`WANDERING` says."""
+        size = retain_batch(problem, self.batch_size)
+        steps = passes(problem, Role.RETAIN, PASSES, size)
+        rate = wandering_rate(problem, WANDERING, steps)
+        fitting = replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
+        return held_back(fitting, ("learning_rate",), problem, run)
 
     def descent(self) -> Descent:
         """One player, one term."""

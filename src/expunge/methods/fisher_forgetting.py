@@ -13,8 +13,8 @@ has exactly 4,500 or 450 rows (all of one class of CIFAR-10 or CIFAR-100). Here 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
+from expunge.methods.presets import typical_weight
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -32,6 +33,10 @@ from expunge.signals.gradients import Gradients
 
 MOST, MOST_OF_OUTPUTS, MORE = 1e3, 1e2, 10.0
 """Largest 1 / F, the same in the output layer, and the factor of that layer and of biases."""
+
+
+SHARE = 0.3
+"""Norm of the preset's noise at most, as a share of that of the weights."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class FisherForgetting:
     needs: ClassVar[tuple[type, ...]] = (HasLogits,)
     prepares_with: ClassVar[Access] = Access()
     search: ClassVar[Mapping[str, Range]] = {"alpha": LogUniform(1e-10, 1e-3)}
+    preset_rule: ClassVar[str] = (
+        "the alpha at which the noise has at most 0.3 of the norm of the weights; it forgets next "
+        "to nothing: more noise costs more of the rest than of what is to go"
+    )
 
     alpha: float = 1e-9
     erase_class: bool = False
@@ -60,6 +69,11 @@ class FisherForgetting:
             raise ExpungeError(
                 f"fisher-forgetting got alpha {self.alpha:g}; a number of at least 0 is expected."
             )
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """The alpha at which the noise is as long as :data:`SHARE` says, at the largest 1 / F."""
+        deviation = SHARE * typical_weight(problem.model)
+        return replace(self, alpha=deviation**2 / MOST)
 
     @property
     def unlearns_with(self) -> Access:

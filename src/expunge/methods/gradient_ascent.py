@@ -6,8 +6,8 @@ Adam at 1e-6, two epochs, gradient clipped to norm 1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs
@@ -15,8 +15,15 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.transforms import ClipNorm
+from expunge.methods.presets import CAREFUL, PASSES, Reach, climbed, forget_batch, passes
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.run import Run
+
+REACH = Reach(classes=0.05, rows=0.012)
+"""How far the preset's descent could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,25 @@ class GradientAscent(ByDescent):
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 10),
     }
+    preset_rule: ClassVar[str] = (
+        "4 passes, batches of a quarter of the forget set; of rising learning rates, each tried on "
+        "the problem, the first that lifts the forget loss to that of guessing (where the "
+        "classes stay: by 0.03 of the way there)"
+    )
 
     epochs: int = 2
     learning_rate: float = 1e-6
     batch_size: int = 64
     clip: float = 1.0
     sequential: bool = False
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Four passes, at the smallest rate around :data:`REACH` that lifts the loss enough."""
+        size = forget_batch(problem, self.batch_size)
+        steps = passes(problem, Role.FORGET, PASSES, size)
+        rate = REACH.adam_rate(problem, steps)
+        fitting = replace(self, epochs=PASSES, batch_size=size)
+        return climbed(fitting, rate, CAREFUL, problem, run)
 
     def descent(self) -> Descent:
         """One player, one term."""

@@ -10,8 +10,8 @@ own choice.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs
@@ -20,8 +20,15 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
+from expunge.methods.presets import BOLD, Reach, climbed, forget_batch, passes
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.run import Run
+
+REACH = Reach(classes=0.08, rows=0.03)
+"""How far the preset's descent could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,11 @@ class GradientDifference(ByDescent):
         "epochs": WholeNumber(1, 20),
         "forget_weight": LogUniform(0.01, 1.0),
     }
+    preset_rule: ClassVar[str] = (
+        "batches of a quarter of the forget set; of rising learning rates, each tried on "
+        "the problem, the first that lifts the forget loss to twice that of guessing (where the "
+        "classes stay: by 0.03 of the way there)"
+    )
 
     epochs: int = 10
     learning_rate: float = 1e-5
@@ -57,6 +69,13 @@ class GradientDifference(ByDescent):
     retain_weight: float = 1.0
     clip: float = 1.0
     sequential: bool = False
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Smaller batches, at the smallest rate around :data:`REACH` that lifts the loss enough."""
+        size = forget_batch(problem, self.batch_size)
+        steps = passes(problem, Role.FORGET, self.epochs, size)
+        rate, fitting = REACH.adam_rate(problem, steps), replace(self, batch_size=size)
+        return climbed(fitting, rate, BOLD, problem, run)
 
     def descent(self) -> Descent:
         """One player, two terms."""

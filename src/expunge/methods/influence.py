@@ -14,17 +14,18 @@ as ``as_published``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
+from expunge.methods.presets import BOLD, Reach, climb, weights_norm
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -43,6 +44,13 @@ CLOSE = 1e-5
 
 MOST_STEPS = 100
 """Steps of conjugate gradients at most: each is a pass over the curvature rows."""
+
+
+FEWEST_ROWS, DAMPING = 64, 0.01
+"""Curvature rows of the preset at least, and its damping as a share of the curvature's trace."""
+
+REACH = Reach(classes=0.05, rows=0.015)
+"""The length of the preset's step; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,11 @@ class Influence:
         "strength": LogUniform(0.1, 1000.0),
         "damping": LogUniform(1e-4, 10.0),
     }
+    preset_rule: ClassVar[str] = (
+        "the curvature of as many rows as fit into memory, a damping of a hundredth of its trace, "
+        "and of rising strengths the first that lifts the forget loss to twice that of guessing "
+        "(where the classes stay: by 0.03 of the way to it)"
+    )
 
     strength: float = 1.0
     damping: float = 1.0
@@ -85,33 +98,50 @@ class Influence:
                 "numbers above 0 are expected."
             )
 
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """The strength at which the step is about as long as :data:`REACH` says; see climb.
+
+        A model of zero gradients has no step: the fields stay as they are.
+        """
+        moving = sum(p.numel() for p in problem.model.parameters() if p.requires_grad)
+        held = max(FEWEST_ROWS, AT_ONCE // (4 * max(1, moving)))
+        fewer = replace(self, curvature_rows=min(self.curvature_rows, held), strength=1.0)
+        curvature = fewer._curvature(problem, run)
+        if (trace := curvature.trace()) == 0:
+            return self
+        fitting = replace(fewer, damping=DAMPING * trace)
+        step = fitting._step(problem, curvature, run)
+        if (length := _dot(step, step) ** 0.5) == 0:
+            return self
+        strength = REACH.of(problem) * weights_norm(problem.model) / length
+
+        def moved(factor: float) -> nn.Module:
+            return _moved(problem.model, step, strength * factor)
+
+        return replace(fitting, strength=strength * climb(moved, BOLD, problem, run))
+
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""
         return Artifact()
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """The model after the step; the facts name its length."""
-        direction = removal_gradient(problem, run)
-        rows = self._curvature(problem, run)
-        if self.as_published:
-            step = rows.recursion(direction)
-        else:
-            step = rows.solved(direction, self.damping, run)
-        weights = parameters_of(problem.model)
-        moved = {
-            name: (weights[name].detach().cpu().float() + self.strength * part.cpu()).to(
-                weights[name].dtype
-            )
-            for name, part in step.items()
-        }
+        step = self._step(problem, self._curvature(problem, run), run)
         if all(not bool(part.any()) for part in step.values()):
             run.warn(
                 "influence moved no parameter: the gradients of the forget and the retain set are "
                 "zero at this model. Take a method that trains.",
             )
-        after = with_weights(problem.model, moved)
+        after = _moved(problem.model, step, self.strength)
         facts = {"method": self.name, "length": self.strength * _dot(step, step) ** 0.5}
         return Outcome.of(after, problem.model, sequential=self.sequential, **facts)
+
+    def _step(self, problem: Problem, curvature: "Curvature", run: Run) -> Gradients:
+        """The step at strength 1."""
+        direction = removal_gradient(problem, run)
+        if self.as_published:
+            return curvature.recursion(direction)
+        return curvature.solved(direction, self.damping, run)
 
     def _curvature(self, problem: Problem, run: Run) -> "Curvature":
         retain = problem.data[Role.RETAIN]
@@ -119,6 +149,16 @@ class Influence:
         rows = retain.select(order[: self.curvature_rows])
         run.meter.touch(Role.RETAIN.value, len(rows))
         return Curvature(problem, rows, run)
+
+
+def _moved(model: nn.Module, step: Gradients, strength: float) -> nn.Module:
+    """The model after a step."""
+    weights = parameters_of(model)
+    moved = {
+        name: (weights[name].detach().cpu().float() + strength * part.cpu()).to(weights[name].dtype)
+        for name, part in step.items()
+    }
+    return with_weights(model, moved)
 
 
 def removal_gradient(problem: Problem, run: Run) -> Gradients:
@@ -178,6 +218,10 @@ class Curvature:
             f"gradient after {MOST_STEPS} steps; give influence a larger damping.",
         )
         return found
+
+    def trace(self) -> float:
+        """The trace of 1/m sum g g^T: the mean squared norm of a row's gradient."""
+        return sum(_dot(chunk, chunk) for chunk in self._gradients()) / len(self.rows)
 
     def recursion(self, right: Gradients, weight: float = 1000.0) -> Gradients:
         """What the released code computes in the place of the inverse: see the module's text."""

@@ -6,8 +6,8 @@ absolute value; selection and dampening are those of :mod:`~expunge.methods.ssd`
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from expunge.methods.search import LogUniform, Range
 from expunge.methods.ssd import (
     Dampened,
     artifact_of,
+    below_ceiling,
     checked_artifact,
     checked_dampening,
     nothing_selected,
@@ -28,6 +29,9 @@ from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
 from expunge.signals.gradients import Gradients, RowValues, batch_gradients
+
+PRESET = 0.8
+"""Alpha of the preset as a share of |D| / |D_f|, where the default lies above that."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class LFSSD:
         "alpha": LogUniform(0.1, 100.0),
         "dampening": LogUniform(0.1, 5.0),
     }
+    preset_rule: ClassVar[str] = "as ssd, with 0.8 in the place of 0.6"
 
     alpha: float = 10.0
     dampening: float = 1.0
@@ -58,6 +63,10 @@ class LFSSD:
 
     def __post_init__(self) -> None:
         checked_dampening(self.name, self.alpha, self.dampening)
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """These fields, with ``alpha`` at most the share :data:`PRESET` of |D| / |D_f|."""
+        return replace(self, alpha=below_ceiling(self.alpha, PRESET, problem))
 
     @property
     def prepares_with(self) -> Access:
@@ -74,7 +83,7 @@ class LFSSD:
         samples = problem.data[Role.TRAIN]
         run.meter.touch(Role.TRAIN.value, len(samples))
         importance = sensitivity(problem.family, problem.model, samples, run, self.batch_size)
-        return artifact_of(problem.model, importance, len(samples), self._definition)
+        return artifact_of(problem.model, importance, len(samples), self.preparation)
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """The dampened weights; the facts name the share that was selected.
@@ -82,7 +91,7 @@ class LFSSD:
         Raises:
             IntegrityError: the artifact was prepared on another model or by another definition.
         """
-        checked_artifact(self.name, artifact, problem.model, self._definition)
+        checked_artifact(self.name, artifact, problem.model, self.preparation)
         forget = problem.data[Role.FORGET]
         run.meter.touch(Role.FORGET.value, len(forget))
         importance = sensitivity(problem.family, problem.model, forget, run, self.batch_size)
@@ -95,7 +104,8 @@ class LFSSD:
         return Outcome((change.change(problem.model, self.sequential, facts),))
 
     @property
-    def _definition(self) -> str:
+    def preparation(self) -> str:
+        """The definition of the importance; neither alpha nor dampening is part of it."""
         return f"absolute means of {self.batch_size} rows"
 
 

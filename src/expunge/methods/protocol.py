@@ -83,6 +83,24 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class SharesPreparation(Protocol):
+    """A method that prepares alike for several values of its fields."""
+
+    @property
+    def preparation(self) -> object:
+        """All that :meth:`Method.prepare` depends on beside what it opens; it can be hashed."""
+        ...
+
+
+def preparation_of(method: Method) -> object:
+    """What two methods have in common that prepare the same artifact: the method itself, where it
+    does not say."""
+    if isinstance(method, SharesPreparation):
+        return type(method), method.preparation, method.prepares_with.describe()
+    return method
+
+
 class OverDescent(ABC):
     """A method that runs one :class:`~expunge.descent.loop.Descent` and prepares nothing.
 

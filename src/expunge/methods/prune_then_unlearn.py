@@ -7,20 +7,19 @@ here Adam).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 from torch import nn
 
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
-from expunge.descent.loop import Descent
-from expunge.descent.within import Within
 from expunge.errors import ExpungeError
 from expunge.learning.supervised.masks import Masks, masks_of, pruned, strays
 from expunge.learning.supervised.same_mask import Pruning, SameMask
 from expunge.methods.fine_tune import FineTune
-from expunge.methods.protocol import Artifact, Method, Outcome, OverDescent
+from expunge.methods.presets import preset_of
+from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
 from expunge.methods.search import Range
 from expunge.problem import Access, Problem
 from expunge.recipe import Recipe
@@ -31,10 +30,11 @@ from expunge.run import Run
 class PruneThenUnlearn:
     """Let a method unlearn on a pruned model; weights that are exactly 0 stay exactly 0.
 
-    The masks are those that the pruning learner kept in the record. A method over a descent has its
-    gradients masked in every step; the change of any other method is cut to the mask, which leaves
-    what selects or dampens weights as it is. Retraining is of the same sparse model, from the
-    initial weights of the recipe: the reference of the paper.
+    The masks are those that the pruning learner kept in the record; they are the support of the
+    problem that the method gets, so that no step of any of its descents regrows a weight. What a
+    method does beside its descents is cut to the mask at the end, which leaves what selects or
+    dampens weights as it is. Retraining is of the same sparse model, from the initial weights of
+    the recipe: the reference of the paper.
 
     Args:
         method: the method that unlearns. It sees what it declares; the masks are read beside it.
@@ -42,9 +42,14 @@ class PruneThenUnlearn:
 
     name: ClassVar[str] = "prune-then-unlearn"
     paper: ClassVar[str] = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
+    preset_rule: ClassVar[str] = "that of the inner method"
     search: ClassVar[Mapping[str, Range]] = {}  # the inner method is tuned before it is put here
 
     method: Method = field(default_factory=lambda: FineTune(10, 1e-3))
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """The inner method at its preset."""
+        return replace(self, method=preset_of(self.method, problem, run))
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -66,6 +71,11 @@ class PruneThenUnlearn:
         """What the inner method opens, and the record with the masks."""
         return self.method.unlearns_with | Access(record=True)
 
+    @property
+    def preparation(self) -> object:
+        """That of the inner method."""
+        return preparation_of(self.method)
+
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """What the inner method prepares."""
         return self.method.prepare(problem, run)
@@ -82,33 +92,9 @@ class PruneThenUnlearn:
         inner = problem.opened(self.method.unlearns_with)
         if inner.recipe is not None:
             inner = replace(inner, recipe=_under(inner.recipe, masks))
-        outcome = holding(self.method, masks).unlearn(inner, artifact, run)
+        outcome = self.method.unlearn(replace(inner, support=masks), artifact, run)
         changes = tuple(_within(change, problem.model, masks) for change in outcome.changes)
         return replace(outcome, changes=changes)
-
-
-def holding(method: Method, masks: Masks) -> Method:
-    """The same method, whose descents move only what the masks keep; others as they are."""
-    if not isinstance(method, OverDescent):
-        return method
-
-    class Holding(type(method)):  # type: ignore[misc]
-        """The method with its players within the masks."""
-
-        def descent(self) -> Descent:
-            """The method's expression, every player of the model within the masks."""
-            expression: Descent = super().descent()
-            expression.players = tuple(
-                replace(player, parameters=Within(masks, player.parameters))
-                if player.module == "model"
-                else player
-                for player in expression.players
-            )
-            return expression
-
-    given = {f.name: getattr(method, f.name) for f in fields(method) if f.init}  # type: ignore[arg-type]
-    held: Method = Holding(**given)
-    return held
 
 
 def _check(model: nn.Module, masks: Masks) -> None:

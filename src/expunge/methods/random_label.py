@@ -9,8 +9,8 @@ classes shuffles both sets into one pass; this is the paper's text and its form 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from expunge.descent.forget_terms import NeutralTargets
 from expunge.descent.length import InTurns
@@ -18,8 +18,15 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
+from expunge.methods.presets import PASSES, Reach, passes, retain_batch
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.run import Run
+
+REACH = Reach(classes=0.4, rows=0.1)
+"""How far the preset's descent could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,10 @@ class RandomLabel(ByDescent):
         "learning_rate": LogUniform(1e-4, 1e-1),
         "epochs": WholeNumber(1, 20),
     }
+    preset_rule: ClassVar[str] = (
+        "4 passes; the learning rate at which the steps on the forget set could move the weights "
+        "by 0.4 of their norm (0.1 where the classes stay) along the gradient of neutral labels"
+    )
 
     epochs: int = 10
     learning_rate: float = 0.01
@@ -50,6 +61,13 @@ class RandomLabel(ByDescent):
     batch_size: int = 256
     retain_weight: float = 1.0
     sequential: bool = False
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Four passes, at the rate that leads as far as :data:`REACH` says."""
+        size = retain_batch(problem, self.batch_size)
+        steps = passes(problem, Role.FORGET, PASSES, size)
+        rate = REACH.sgd_rate(problem, steps, self.momentum, run)
+        return replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
 
     def descent(self) -> Descent:
         """One player, two terms in turns."""

@@ -12,8 +12,10 @@ of 0.0025, momentum 0.9, weight decay 5e-4 and batches of 512.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
 
 from expunge.descent.distillation import Divergence
 from expunge.descent.length import InTurns, Turn
@@ -21,9 +23,19 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.errors import ExpungeError
+from expunge.methods.presets import PASSES, Reach, climbed, passes, retain_batch
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.problem import Problem
 from expunge.recipe import Role
+from expunge.run import Run
+
+REACH = Reach(classes=0.8, rows=0.1)
+"""How far the preset's descent could lead; see methods/presets.py."""
+
+RISE = Reach(classes=5.0, rows=0.03)
+"""How far its loss on the forget set is to rise when it is tried; what the retain set repairs after
+that is not in it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,11 @@ class Scrub(ByDescent):
         "forget_epochs": WholeNumber(1, 5),
         "alpha": LogUniform(1e-3, 10.0),
     }
+    preset_rule: ClassVar[str] = (
+        "the form of Goel et al. (2024), in 4 passes; of rising learning rates, each tried on the "
+        "forget set and as many retain rows, the first that lifts the forget loss to five times "
+        "that of guessing (where the classes stay: by 0.03 of the way to it)"
+    )
 
     epochs: int = 2
     forget_epochs: int = 2
@@ -77,6 +94,27 @@ class Scrub(ByDescent):
                 f"SCRUB got {self.forget_epochs} passes over the forget set and the temperature "
                 f"{self.temperature}; at least one pass and a temperature above 0 are expected."
             )
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """The form of Goel et al. (2024), at the smallest rate around :data:`REACH` that lifts the
+        loss enough. It is tried beside as many retain rows as forget rows."""
+        size = retain_batch(problem, self.batch_size)
+        steps = passes(problem, Role.FORGET, self.forget_epochs, size)
+        fitting = replace(
+            self,
+            epochs=PASSES,
+            alpha=0.1,
+            forget_divergence=0.1,
+            forget_loss=1.0,
+            retain_first=False,
+            momentum=0.9,
+            batch_size=size,
+        )
+        rate = REACH.sgd_rate(problem, steps, fitting.momentum, run)
+        retain, forget = problem.data[Role.RETAIN], problem.data[Role.FORGET]
+        order = torch.randperm(len(retain), generator=run.generator("preset/retain"))
+        data = {Role.FORGET: forget, Role.RETAIN: retain.select(order[: len(forget)])}
+        return climbed(fitting, rate, RISE, replace(problem, data=data), run)
 
     def descent(self) -> Descent:
         """One player, two terms in turns."""

@@ -30,8 +30,8 @@ from expunge.run import Run
 from expunge.signals.fisher import batch_fisher, diagonal_fisher
 from expunge.signals.gradients import Gradients
 
-PRESET = 0.5
-"""Alpha of the preset as a share of the ceiling |D| / |D_f|, where the default lies above that."""
+PRESET = 0.6
+"""Alpha of the preset as a share of |D| / |D_f|, where the default lies above that."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class SSD:
         "alpha": LogUniform(0.1, 100.0),
         "dampening": LogUniform(0.1, 5.0),
     }
+    preset_rule: ClassVar[str] = (
+        "alpha at 0.6 of the number of training rows over that of forget rows, where the paper's "
+        "10 lies above that"
+    )
 
     alpha: float = 10.0
     dampening: float = 1.0
@@ -70,17 +74,19 @@ class SSD:
     def __post_init__(self) -> None:
         checked_dampening(self.name, self.alpha, self.dampening)
 
-    def for_problem(self, problem: Problem) -> Self:
-        """These fields, with ``alpha`` at most half the ceiling of this request."""
-        rows = len(problem.data[Role.TRAIN]) / len(problem.data[Role.FORGET])
-        return replace(self, alpha=min(self.alpha, PRESET * rows))
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """These fields, with ``alpha`` at most the share :data:`PRESET` of this request's ceiling.
+
+        For ``as_published`` too, where the ceiling does not hold but importances lie alike.
+        """
+        return replace(self, alpha=below_ceiling(self.alpha, PRESET, problem))
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """The importance of every weight on the training set, and the model it belongs to."""
         samples = problem.data[Role.TRAIN]
         run.meter.touch(Role.TRAIN.value, len(samples))
         importance = self._importance(problem, samples, run)
-        return artifact_of(problem.model, importance, len(samples), self._definition)
+        return artifact_of(problem.model, importance, len(samples), self.preparation)
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """The dampened weights; the facts name the share that was selected, and the ceiling.
@@ -88,7 +94,7 @@ class SSD:
         Raises:
             IntegrityError: the artifact was prepared on another model or by another definition.
         """
-        checked_artifact(self.name, artifact, problem.model, self._definition)
+        checked_artifact(self.name, artifact, problem.model, self.preparation)
         forget = problem.data[Role.FORGET]
         ceiling = rows_of(artifact) / len(forget)
         run.meter.touch(Role.FORGET.value, len(forget))
@@ -105,7 +111,8 @@ class SSD:
         return Outcome((change.change(problem.model, self.sequential, facts),))
 
     @property
-    def _definition(self) -> str:
+    def preparation(self) -> str:
+        """The definition of the importance; neither alpha nor dampening is part of it."""
         return f"squared means of {self.batch_size} rows" if self.as_published else "squared rows"
 
     def _importance(self, problem: Problem, samples: Samples, run: Run) -> Gradients:
@@ -177,6 +184,12 @@ class Dampened:
         if sequential:
             return replace(Replacement.of(after, model), facts=facts)
         return Delta.between(after, model, **facts).sparse()
+
+
+def below_ceiling(alpha: float, share: float, problem: Problem) -> float:
+    """The alpha, or a share of the ceiling |D| / |D_f| where that is less."""
+    rows = len(problem.data[Role.TRAIN]) / max(1, len(problem.data[Role.FORGET]))
+    return min(alpha, share * rows)
 
 
 def nothing_selected(method: str, alpha: float, largest: float, limit: str = "") -> str:

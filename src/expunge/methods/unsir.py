@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from expunge.data.samples import ROW, Samples
-from expunge.descent.length import Epochs, Steps, batches_of
+from expunge.descent.length import Epochs, Steps
 from expunge.descent.loop import Descent
 from expunge.descent.noise_terms import NOISE, MaximalError, Noise, NoiseLoss, NoiseRows
 from expunge.descent.optimisers import AdamW
@@ -24,17 +24,15 @@ from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
+from expunge.methods.presets import Reach, held_back, passes, retain_batch
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
 
-PASS = 703
-"""Steps of a pass over the 45,000 retained rows of CIFAR-10, for which the rates were published."""
-
-FASTEST = 0.02
-"""The largest rate of a preset: that of the original's impairing pass."""
+REACH = Reach(classes=0.9, rows=0.2)
+"""How far each pass of the preset could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,10 @@ class Unsir:
         "impair_epochs": WholeNumber(1, 5),
         "repair_epochs": WholeNumber(0, 5),
     }
+    preset_rule: ClassVar[str] = (
+        "the learning rates at which a pass over the retain set could move the weights by 0.9 of "
+        "their norm (0.2 where the classes stay), less where the retain rows are lost"
+    )
 
     noise_rows: int = 256
     noise_steps: int = 40
@@ -95,16 +97,18 @@ class Unsir:
                     "without noise to impair with it forgets nothing."
                 )
 
-    def for_problem(self, problem: Problem) -> Self:
-        """These fields, with rates that go as far in one pass over this retain set as the default
-        ones go in the published pass: Adam's steps are about as long as its rate."""
-        steps = batches_of(len(problem.data[Role.RETAIN]), self.batch_size)
-        longer = max(1.0, PASS / steps)
-        return replace(
-            self,
-            impair_learning_rate=_longer(self.impair_learning_rate, longer),
-            repair_learning_rate=_longer(self.repair_learning_rate, longer),
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """Smaller batches, at the rates that lead in one pass as far as :data:`REACH` says."""
+        size = retain_batch(problem, self.batch_size)
+        impair, repair = (
+            REACH.adam_rate(problem, passes(problem, Role.RETAIN, max(1, epochs), size))
+            for epochs in (self.impair_epochs, self.repair_epochs)
         )
+        fitting = replace(
+            self, batch_size=size, impair_learning_rate=impair, repair_learning_rate=repair
+        )
+        rates = "impair_learning_rate", "repair_learning_rate"
+        return held_back(fitting, rates, problem, run)
 
     @property
     def unlearns_with(self) -> Access:
@@ -194,8 +198,3 @@ class Unsir:
             )
         rows = torch.randint(len(forget), (self.noise_rows,), generator=generator)
         return forget.batch(rows, {self.target})[self.target]
-
-
-def _longer(rate: float, factor: float) -> float:
-    """The rate times the factor, where that stays below :data:`FASTEST`; never a lower rate."""
-    return max(rate, min(FASTEST, rate * factor))

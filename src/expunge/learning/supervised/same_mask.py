@@ -17,7 +17,6 @@ from expunge.descent.loop import Descent
 from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.schedules import Part, Scheduled
-from expunge.descent.within import Within
 from expunge.families.abilities import Family, HasLoss, able
 from expunge.learning.supervised.masks import Masks, pruned, record_of
 from expunge.learning.supervised.plain import Plain
@@ -84,12 +83,11 @@ class Stretch:
         descent = Descent(
             Player(
                 others={"train": On(Role.TRAIN, Loss())},
-                parameters=Within(self.masks),
                 optimiser=Scheduled(training.optimiser, part),
             ),
             length=Epochs(self.last - self.first, of=Role.TRAIN),
             batch_size=training.batch_size,
         )
-        problem = Problem(model, family, NO_REQUEST, data, History())
+        problem = Problem(model, family, NO_REQUEST, data, History(), support=self.masks)
         name = f"training from epoch {self.first}" if self.first else "training"
         return Trained(descent.minimise(problem, run, name).model)

@@ -1,0 +1,209 @@
+"""Presets keep the model, forget something, and leave the paper's fields alone."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from expunge import registry
+from expunge.audit.kept import LEAST, Kept
+from expunge.audit.measure import Measured, Panel, measure
+from expunge.benchmarks.shipped import digits_classifier_work
+from expunge.changes.delta import Delta
+from expunge.deployment import Deployment
+from expunge.errors import AccessError, ExpungeError
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.presets import (
+    AtPreset,
+    HasPreset,
+    Reach,
+    fields_of,
+    neutral_gradient,
+    preset_of,
+    takes_classes,
+    weights_norm,
+)
+from expunge.methods.protocol import Method
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.retrain import Retrain
+from expunge.methods.ssd import SSD
+from expunge.recipe import Role
+from expunge.requests import Request, Rows
+from expunge.run import Run
+
+CLASS = Request("the threes", Rows("label", ("3",)))
+WITHOUT = ("certified-removal", "retrain")
+"""Neither has a field that a model could make wrong."""
+
+LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
+    ("boundary-shrink", "cf-k", "fine-tune", "l1-sparse", "lfssd"), 0.95
+)
+"""What those leave of a class at most that leave much on this model, which was trained for long."""
+
+REFUSES = ("scrub",)
+"""Finds no rate here at which the class goes, and says so."""
+
+REGISTERED = [name for name in registry.names("methods") if name not in WITHOUT]
+QUICK = ("gradient-difference", "negation", "random-label", "salun", "ssd", "unsir")
+
+
+@pytest.fixture
+def deployment(trained: Callable[[int], Deployment]) -> Deployment:
+    return trained(0)
+
+
+def rows(deployment: Deployment, share: float) -> Request:
+    ids = deployment.table["id"]
+    drawn = torch.randperm(len(ids), generator=torch.Generator().manual_seed(1))
+    drawn = drawn[: round(share * len(ids))]
+    return Request("some", Rows("id", tuple(str(ids[i]) for i in drawn.tolist())))
+
+
+def measured(deployment: Deployment, request: Request) -> tuple[Measured, float]:
+    """Validation rows, and the accuracy on the forget rows."""
+    work, run = digits_classifier_work(), Run()
+    panel = Panel.of(work.validation, work.validation_table, [request])
+    own = Panel.of_forget_rows(deployment.train, deployment.table, [request])
+    family, model = deployment.family, deployment.model
+    return measure(family, model, panel, run), float(measure(family, model, own, run).requests[0])
+
+
+def kept_and_forgotten(
+    deployment: Deployment, request: Request, method: Method
+) -> tuple[Kept, float, float]:
+    before, known = measured(deployment, request)
+    deployment.forget(request, AtPreset.of(method), Run())
+    after, left = measured(deployment, request)
+    return Kept.of(before, after), known, left
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in REGISTERED],
+)
+def test_a_preset_keeps_the_model_and_forgets_a_class(name: str, deployment: Deployment) -> None:
+    method = registry.load("methods", name)()
+    if name in REFUSES:
+        with pytest.raises(ExpungeError, match="this method does not forget here"):
+            kept_and_forgotten(deployment, CLASS, method)
+        return
+    kept, known, left = kept_and_forgotten(deployment, CLASS, method)
+    assert kept.share >= LEAST
+    assert left < known * LEAVES.get(name, 0.6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a_preset_for_some_rows_goes_past_the_oracle_by_little(
+    name: str, trained: Callable[[int], Deployment]
+) -> None:
+    oracle, deployment = trained(0), trained(0)
+    request = rows(oracle, 0.1)
+    oracle.forget(request, Retrain(), Run())
+    kept, _, left = kept_and_forgotten(deployment, request, registry.load("methods", name)())
+    assert kept.share >= LEAST
+    assert left >= measured(oracle, request)[1] - 0.1
+
+
+@pytest.mark.parametrize("name", registry.names("methods"))
+def test_every_method_that_has_fields_has_a_preset_with_a_rule(name: str) -> None:
+    kind: Any = registry.load("methods", name)
+    assert isinstance(kind(), HasPreset) == (name not in WITHOUT)
+    assert isinstance(AtPreset.of(kind()), AtPreset) == (name not in WITHOUT)
+    if name not in WITHOUT:
+        assert kind.preset_rule
+
+
+def test_the_same_seed_gives_the_same_fields(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, RandomLabel())
+    found = [preset_of(RandomLabel(), problem, Run(seed)) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    assert preset_of(Retrain(), problem) == Retrain()
+
+
+def test_a_rate_leads_as_far_as_the_reach_says(deployment: Deployment) -> None:
+    problem, run, steps = deployment.problem(CLASS, RandomLabel()), Run(), 40
+    reach = Reach(classes=0.2, rows=0.1)
+    rate = reach.sgd_rate(problem, steps, 0.5, run)
+    led = rate * steps / (1 - 0.5) * neutral_gradient(problem, run)
+    assert led == pytest.approx(0.2 * weights_norm(problem.model))
+    numbers = sum(p.numel() for p in problem.model.parameters())
+    adam = reach.adam_rate(problem, steps)
+    assert adam * steps * numbers**0.5 == pytest.approx(0.2 * weights_norm(problem.model))
+    some = replace(problem, request=rows(deployment, 0.1), data={})
+    assert reach.adam_rate(some, steps) == pytest.approx(adam / 2)
+
+
+def test_classes_are_told_from_rows(deployment: Deployment) -> None:
+    def asked(request: Request) -> bool:
+        method = RandomLabel()
+        problem = deployment.problem(request, method)
+        return takes_classes(problem.opened(method.unlearns_with))
+
+    assert asked(CLASS)
+    assert not asked(rows(deployment, 0.1))
+    ids, labels = deployment.table["id"], list(map(str, deployment.table["label"]))
+    threes = [str(name) for name, label in zip(ids, labels, strict=True) if label == "3"]
+    assert asked(Request("by their ids", Rows("id", tuple(threes))))
+    assert not asked(Request("all but one", Rows("id", tuple(threes[1:]))))
+
+
+def test_a_preset_sees_no_more_than_the_method(deployment: Deployment) -> None:
+    class Curious(GradientAscent):
+        def for_problem(self, problem: Any, run: Run) -> "Curious":
+            problem.data[Role.RETAIN].batch(torch.tensor([0]))
+            return self
+
+    with pytest.raises(AccessError, match="touched the retain set"):
+        preset_of(Curious(), deployment.problem(CLASS, Curious()))
+    assert AtPreset(GradientAscent()).unlearns_with.describe() == "forget"
+    assert AtPreset(SSD()).unlearns_with.describe() == "forget, train (ids)"
+
+
+def test_each_request_has_its_own_fields_and_they_are_stored_with_the_change(
+    deployment: Deployment,
+) -> None:
+    def used(request: Request) -> Mapping[str, Any]:
+        [change] = deployment.forget(request, AtPreset(SSD()), Run()).changes
+        assert isinstance(change, Delta)
+        found: Mapping[str, Any] = json.loads(json.dumps(change.facts["preset"]))
+        return found
+
+    few = rows(deployment, 0.01)
+    assert used(CLASS)["alpha"] < SSD().alpha
+    assert used(few) == fields_of(SSD())
+
+
+def test_given_fields_stay(deployment: Deployment) -> None:
+    method = AtPreset.of(RandomLabel(epochs=1), ["epochs"])
+    [change] = deployment.forget(CLASS, method, Run()).changes
+    assert isinstance(change, Delta)
+    found: Any = change.facts["preset"]
+    assert found["epochs"] == 1
+    assert found["learning_rate"] != RandomLabel().learning_rate
+
+
+def test_a_climb_that_reaches_nothing_is_refused(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, GradientAscent())
+    problem = replace(problem, model=_muted())
+    with pytest.raises(ExpungeError, match=r"does not forget here.*give its fields"):
+        preset_of(GradientAscent(), problem)
+
+
+def _muted() -> torch.nn.Module:
+    """The model with one weight that moves and reaches nothing, and an answer that is sure."""
+
+    class Muted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unheard = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sure = torch.zeros(len(images), 10)
+            sure[:, 3] = 9.0
+            return sure + 0.0 * self.unheard
+
+    return Muted()
