@@ -1,0 +1,1 @@
+"""Corrective unlearning: a manipulation of which only a part is identified."""

@@ -1,0 +1,202 @@
+"""Facts about corrective unlearning on digits, and about how the benchmark reads its results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from expunge import registry
+from expunge.benchmarks.corrective import picture, protocol, tables
+from expunge.benchmarks.corrective.findings import findings
+from expunge.benchmarks.corrective.forms import (
+    LEFT_OUT,
+    OF_THE_PAPER,
+    RETRAIN,
+    SSD_FIXED,
+    form,
+    forms,
+)
+from expunge.benchmarks.corrective.manipulations import PatchTrigger
+from expunge.benchmarks.corrective.protocol import Part, Protocol
+from expunge.benchmarks.corrective.work import Correction, References, Setting, stage
+from expunge.benchmarks.jobs import Job, Told, key_of
+from expunge.cli.output import console, table
+from expunge.errors import ExpungeError
+from expunge.recipe import Role
+
+PATCH = PatchTrigger(side=2)
+
+
+def corrected(seed: int, share: float, name: str) -> Mapping[str, float]:
+    """What a method gives as it comes, without tuning."""
+    figures: Mapping[str, float] = Correction(
+        Setting("digits", PATCH, seed), share, name, 1
+    ).done()["as it comes"]
+    return figures
+
+
+def test_retraining_learns_the_hidden_half_again_and_dampening_does_not() -> None:
+    references = References(Setting("digits", PATCH, 0)).done()
+    original, clean = references["original"], references["clean"]
+    assert references["manipulated"] == 86
+    assert references["effective"] < 86
+    assert original["attacked"] > 0.95
+    assert original["corrected"] < 0.1
+    assert clean["attacked"] < 0.1
+    assert clean["corrected"] > 0.8
+    half = corrected(0, 0.5, RETRAIN)
+    assert half["corrected"] < 0.1
+    dampened = corrected(0, 0.5, SSD_FIXED)
+    assert dampened["corrected"] > half["corrected"] + 0.4
+    assert dampened["attacked"] < original["attacked"]
+
+
+@pytest.mark.slow
+def test_the_small_check_of_the_card_over_five_seeds() -> None:
+    before, retrained, dampened, kept = [], [], [], []
+    for seed in range(5):
+        original = References(Setting("digits", PATCH, seed)).done()["original"]
+        assert original["attacked"] > 0.95
+        assert corrected(seed, 1.0, RETRAIN)["corrected"] > 0.8
+        before.append(original["retained"])
+        for share in (0.5, 0.8):
+            its, mine = corrected(seed, share, RETRAIN), corrected(seed, share, SSD_FIXED)
+            if share == 0.5:
+                assert its["corrected"] < 0.1
+            retrained.append(its["corrected"])
+            dampened.append(mine["corrected"])
+            kept.append(mine["retained"])
+    assert fmean(dampened) - fmean(retrained) > 0.4
+    assert fmean(before) - fmean(kept) < 0.03
+
+
+def test_what_a_method_is_shown_holds_no_clean_label_and_ssd_prepares_on_what_is_left() -> None:
+    here = stage(Setting("digits", PATCH, 0))
+    request = here.request(0.1)
+    problem = here.deployment().problem(request, form(SSD_FIXED).made({}))
+    forget, retain = problem.data[Role.FORGET], problem.data[Role.RETAIN]
+    assert len(forget) == 9
+    assert len(retain) == len(here.rows.samples) - 9
+    labels = [int(forget.batch(place)["label"]) for place in torch.arange(9)]
+    assert labels == [0] * 9
+    assert form(SSD_FIXED).retain_only
+    assert not form("ssd, all rows").retain_only
+
+
+def test_every_registered_method_has_a_form_and_the_papers_come_first() -> None:
+    used = {one.registered for one in forms().values()}
+    assert used | LEFT_OUT.keys() >= set(registry.names("methods"))
+    assert list(forms())[: len(OF_THE_PAPER)] == [one.name for one in OF_THE_PAPER]
+    with pytest.raises(ExpungeError, match="no method 'ssd9' here"):
+        form("ssd9")
+
+
+def test_blocks_and_epochs_of_a_form_are_those_of_the_model() -> None:
+    deep, flat = form("eu-k").on(3, 20), form("eu-k").on(2, 5)
+    assert deep.space().ranges["k"].holds(2)
+    assert not deep.space().ranges["k"].holds(3)  # all blocks would be retraining
+    assert "k" not in flat.space().ranges
+    assert vars(flat.made({}))["k"] == 1
+    assert vars(flat.made({}))["epochs"] == 5
+    assert form("cf-k").on(3, 20).space().ranges["k"].holds(3)
+
+
+def test_scrub_of_the_paper_maximises_what_it_minimises() -> None:
+    made: Any = form("scrub").made({"alpha": 0.05})
+    assert made.alpha == made.forget_divergence == 0.05
+    assert made.forget_loss == 1
+    assert not made.retain_first
+
+
+PARTS = (Part("digits", PATCH, (0.5,), (RETRAIN, SSD_FIXED, "lfssd", "certified-removal")),)
+
+
+def _done(jobs: Sequence[Job], folder: Path, processes: int, told: Told) -> list[Mapping[str, Any]]:
+    """The jobs in this process: another one would import torch for seconds first."""
+    return [job.done() for job in jobs]
+
+
+def test_tables_findings_and_picture_follow_from_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "conducted", _done)
+    result = Protocol(tmp_path, PARTS, seeds=1, trials=2).conduct(lambda title, stored: None)
+    [panel] = result["panels"]
+    assert "needs the training record" in panel["methods"]["certified-removal"]["0.5"]["unfit"]
+    cell = panel["methods"]["lfssd"]["0.5"]
+    assert cell["as it comes"]["corrected"]["sd"] is None  # one seed
+    allowed = panel["original"]["retained"]["mean"] - result["tolerance"]
+    assert cell["matched"]["retained"]["mean"] > allowed - 0.02  # validation and test rows differ
+    useless = next(f for f in result["findings"] if f["expected"].startswith("the original"))
+    assert useless["held"]
+    shown = []
+    for title, columns, rows in tables.tables(result):
+        with console.capture() as printed:
+            console.print(table(title, columns, rows), width=200)
+        shown.append(printed.get())
+    assert any("retrain (baseline)" in text and "REFERENCE: clean data" in text for text in shown)
+    assert any("certified-removal is not shown at 50%" in note for note in tables.notes(result))
+    assert picture.png(result).startswith(b"\x89PNG")
+
+
+def test_a_result_is_found_again_for_the_same_rows_method_share_and_trials_alone() -> None:
+    job = Correction(Setting("digits", PATCH, 0), 0.5, "negation", 1)
+    others = [
+        replace(job, trials=2),
+        replace(job, share=0.6),
+        replace(job, form="salun"),
+        replace(job, setting=Setting("digits", PATCH, 1)),
+        replace(job, setting=Setting("digits", PatchTrigger(side=3), 0)),
+    ]
+    assert key_of(replace(job)) == key_of(job)
+    assert len({key_of(one) for one in [job, *others]}) == 6
+    titles = [one.title for one in Protocol(Path(), PARTS, seeds=2).jobs()]
+    assert len(titles) == len(set(titles)) == 2 * (1 + len(PARTS[0].forms))
+
+
+def panel(**methods: Mapping[float, tuple[float, float]]) -> dict[str, Any]:
+    """A panel of corrected and retained means, the same for both variants."""
+
+    def spread(corrected: float, retained: float, attacked: float = 0.0) -> dict[str, Any]:
+        values = {"corrected": corrected, "retained": retained, "attacked": attacked}
+        return {name: {"mean": value, "sd": 0.0} for name, value in values.items()}
+
+    return {
+        "world": "w",
+        "manipulation": "interclass confusion",
+        "shares": [0.1],
+        "original": spread(0.6, 0.9),
+        "clean": spread(0.9, 0.9),
+        "methods": {
+            name: {
+                f"{share:g}": {v: spread(*means) for v in protocol.VARIANTS}
+                for share, means in cells.items()
+            }
+            for name, cells in methods.items()
+        },
+    }
+
+
+def test_a_finding_turns_with_the_figures() -> None:
+    def held(best: float) -> bool:
+        found = findings(panel(retrain={0.1: (0.7, 0.9)}, scrub={0.1: (best, 0.9)}))
+        [one] = [f for f in found if "as it comes" in f["expected"]]
+        return bool(one["held"])
+
+    assert held(0.79)
+    assert not held(0.81)
+
+
+def test_a_model_that_lost_a_tenth_is_damaged_and_one_that_lost_half_collapsed() -> None:
+    def result(retained: float) -> dict[str, Any]:
+        figures = dict.fromkeys(protocol.MEASURES, retained)
+        both = dict.fromkeys(protocol.VARIANTS, figures)
+        rest = {"factor": 1.0, "seconds": 0.0, "parameters": {}, "trials": [], "warnings": []}
+        return {**both, **rest}
+
+    cell = protocol._cell([result(0.3), result(0.8), result(0.9)], [0.9, 0.9, 0.9])
+    assert (cell["collapsed"], cell["damaged"]) == (1, 2)

@@ -1,0 +1,252 @@
+"""The benchmark of sparsity: what it compares, how it decides, and that its jobs keep the masks."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from expunge.benchmarks import sparsity, sparsity_tables
+from expunge.benchmarks.jobs import key_of
+from expunge.benchmarks.sparsity import (
+    ACCURACIES,
+    AVERAGED,
+    DENSE,
+    FULL,
+    PRUNERS,
+    QUICK,
+    ROOMS,
+    SUBJECTS,
+    Answering,
+    Asking,
+    Place,
+    Protocol,
+    Reading,
+    Training,
+    Tuning,
+    gap,
+    verdict,
+)
+from expunge.changes.weights import digest_of, parameters_of
+from expunge.cli.output import console, table
+from expunge.errors import ExpungeError
+from expunge.learning.supervised.masks import masks_of, sparsity_of, strays
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.prune_then_unlearn import PruneThenUnlearn
+
+FIGURES: dict[str, float | None] = {"UA": 0.5, "RA": 1.0, "TA": 0.9, "SVC-MIA": 0.2}
+
+
+def place(folder: Path, pruner: str = "one-shot 80 %") -> Place:
+    return Place("digits", sparsity.room("digits").digest, folder, pruner)
+
+
+# ---- what the gap and the verdict are ----
+
+
+def test_the_gap_is_the_mean_distance_to_the_mean_oracle() -> None:
+    oracles: list[dict[str, float | None]] = [
+        {**FIGURES, "UA": 1.0},
+        {**FIGURES, "UA": 0.8, "TA": 0.7},
+    ]
+    assert gap(FIGURES, oracles) == pytest.approx((0.4 + 0.1) / 4)
+    assert gap(FIGURES, [FIGURES]) == 0
+    assert gap(FIGURES, [{**FIGURES, "SVC-MIA": 1.0}], ACCURACIES) == 0
+
+
+def results(sparse: list[float | None], pruner: str = "one-shot 95 %") -> dict[str, Any]:
+    dense = {"methods": {"fine-tune": {"gap": [0.4, 0.5, 0.6]}}}
+    return {
+        "class": {"pruners": {DENSE: dense, pruner: {"methods": {"fine-tune": {"gap": sparse}}}}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said", "way"),
+    [
+        ([0.3, 0.4, 0.5], "reproduced", "shrinks"),
+        ([0.3, 0.4, 0.7], "not reproduced", "unclear"),
+        ([0.5, 0.6, 0.7], "contradicted", "grows"),
+        ([0.4, 0.4, 0.5], "not reproduced", "unclear"),
+    ],
+)
+def test_a_gap_shrinks_or_grows_where_it_does_so_in_every_seed(
+    gaps: list[float | None], said: str, way: str
+) -> None:
+    found = verdict(results(gaps))
+    assert found["verdict"] == said
+    assert [cell["way"] for cell in found["cells"]] == [way]
+
+
+def test_the_claim_is_judged_on_the_sparsest_models_and_failures_are_no_part_of_it() -> None:
+    assert verdict(results([0.1, None, 0.1]))["cells"] == []
+    found = verdict(results([0.1, 0.1, 0.1], "one-shot 80 %"))
+    assert found["by pruner"] == {"one-shot 80 %": {"shrinks": 1, "unclear": 0, "grows": 0}}
+    assert (found["verdict"], found["shrinks"]) == ("not reproduced", 0)
+
+
+def test_every_method_has_equally_many_strengths_within_what_it_accepts() -> None:
+    training = place(Path()).training
+    assert {len(each.strengths) for each in SUBJECTS.values()} == {6}
+    for each in SUBJECTS.values():
+        assert list(each.strengths) == sorted(each.strengths)
+        methods = [each.at(strength, training) for strength in each.strengths]
+        assert [getattr(method, each.field) for method in methods] == list(each.strengths)
+    assert SUBJECTS["fine-tune"].at(0.1, replace(training, epochs=30)).epochs == 10  # type: ignore[attr-defined]
+    for form in (QUICK, FULL):
+        assert DENSE in form.pruners
+        assert form.world in ROOMS
+        assert set(form.pruners) <= set(PRUNERS)
+
+
+# ---- the jobs ----
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the models of this file are kept: a base and two oracles."""
+    found = tmp_path_factory.mktemp("sparsity")
+    for kind in (None, "class"):
+        Training(place(found), kind, 0).done()
+    Training(place(found), "class", 1).done()
+    return found
+
+
+def test_the_oracle_is_retrained_under_the_masks_of_the_base_of_its_seed(folder: Path) -> None:
+    base, oracle = (Training(place(folder), kind, 0).trained() for kind in (None, "class"))
+    masks = masks_of(base.record)
+    assert sparsity_of(masks) == pytest.approx(0.8, abs=1e-3)
+    assert strays(base.model, masks) == strays(oracle.model, masks) == 0
+    assert digest_of(base.model) != digest_of(oracle.model)
+    kept = masks_of(oracle.record)
+    assert all(torch.equal(kept[name], mask) for name, mask in masks.items())
+    asked = Asking(place(folder), "class", (0,))
+    assert asked.read(oracle.model, 0, "test")["UA"] == 1  # it never saw a three
+    assert (asked.read(base.model, 0, "test")["UA"] or 0) < 0.2
+
+
+def test_a_damaged_model_is_made_again_with_the_same_bits(folder: Path) -> None:
+    training = Training(place(folder), None, 0)
+    before = digest_of(training.trained().model)
+    path = folder / "models" / f"{key_of(training)}.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert digest_of(training.trained().model) == before
+
+
+def test_methods_answer_within_the_masks(folder: Path) -> None:
+    base = Training(place(folder), None, 0).trained()
+    after = Asking(place(folder), "class", (0,)).answered(GradientAscent(1, 1e-3), 0)
+    assert strays(after, masks_of(base.record)) == 0
+    assert any(
+        not torch.equal(weight, parameters_of(base.model)[name])
+        for name, weight in parameters_of(after).items()
+    )
+    assert isinstance(place(folder).under(GradientAscent()), PruneThenUnlearn)
+    assert place(folder, DENSE).under(GradientAscent()) == GradientAscent()
+
+
+def test_the_strength_with_the_smallest_gap_is_chosen_and_failures_are_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = replace(SUBJECTS["gradient-ascent"], strengths=(-1.0, 1e-5, 1e-3))
+    monkeypatch.setitem(SUBJECTS, "gradient-ascent", subject)
+    tuning = Tuning(Asking(place(folder), "class", (0, 1)), "gradient-ascent", "source")
+    found = tuning.done()
+    failed, *sound = found["tried"]
+    assert "learning rate" in failed["failed"]
+    assert found["strength"] == min(sound, key=lambda trial: trial["gap"])["strength"]
+    assert len({trial["gap"] for trial in sound}) == 2
+    answer = Answering(tuning.asking, "gradient-ascent", "source", -1.0, 0).done()
+    assert "learning rate" in answer["failed"]
+    figures = Answering(tuning.asking, "gradient-ascent", "source", 1e-5, 0).done()["figures"]
+    assert set(figures) == set(AVERAGED)
+    read = Reading(Asking(place(folder), "class", (0,))).done()
+    assert json.loads(json.dumps(read)) == read
+    keys = {
+        key_of(Answering(tuning.asking, "gradient-ascent", source, strength, seed))
+        for source in ("source", "other")
+        for strength in (1e-5, 1e-3)
+        for seed in (0, 1)
+    }
+    assert len(keys) == 8
+
+
+# ---- bad input, and what is printed ----
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"world": "moon"}, "no world 'moon'.*digits"),
+        ({"pruners": ("dense", "by hand")}, "no pruner 'by hand'"),
+        ({"methods": ("magic",)}, "no method 'magic'"),
+        ({"pruners": ("one-shot 80 %",)}, "dense model among them"),
+        ({"seeds": 1}, "1 seeds were given"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(given: Mapping[str, Any], sentence: str) -> None:
+    with pytest.raises(ExpungeError, match=sentence):
+        Protocol(Path(), **given)
+
+
+def conducted(gaps: list[float | None]) -> dict[str, Any]:
+    its = {
+        "sparsity": 0.0,
+        "originals": [FIGURES] * 3,
+        "oracles": [FIGURES] * 3,
+        "gap among oracles": [0.01, 0.02, 0.03],
+        "gap of the originals": [0.4, 0.4, 0.4],
+        "methods": {
+            "fine-tune": {
+                "strength": 1e-3,
+                "tried": [{"strength": 1e-3, "gap": 0.2}, {"strength": 1.0, "failed": "why"}],
+                "figures": [FIGURES, FIGURES, None],
+                "gap": gaps,
+                "gap without the attack": gaps,
+                "gap to the dense oracles": gaps,
+                "gap at the dense strength": gaps,
+            }
+        },
+    }
+    requests = {"class": {"forget rows": 9, "pruners": {DENSE: its, "one-shot 95 %": its}}}
+    found = dict.fromkeys(("verdict", "verdict without the attack"), verdict(requests))
+    return {"world": "digits", "seeds": 3, "requests": requests, **found}
+
+
+def test_the_tables_fit_a_terminal_and_failures_are_named() -> None:
+    result = conducted([0.1, 0.2, None])
+    shown = ""
+    for title, columns, rows in sparsity_tables.tables(result):
+        with console.capture() as captured:
+            console.print(table(title, columns, rows), width=80)
+        shown += captured.get()
+        assert all(len(row) == len(columns) for row in rows)
+    assert "failed" in shown
+    assert "2.0±1" in shown  # the gap among oracles, in points
+    said = " ".join(sparsity_tables.sentences(conducted([0.1, 0.2, 0.3])))
+    assert "Expected: the gap to the sparse oracles shrinks" in said
+    assert "Verdict: not reproduced. Of 1 pairs" in said
+
+
+@pytest.mark.slow
+def test_the_quick_form_on_two_models(tmp_path: Path) -> None:
+    told: list[tuple[str, bool]] = []
+    protocol = Protocol(
+        tmp_path,
+        pruners=(DENSE, "one-shot 95 %"),
+        methods=("gradient-ascent", "l1-sparse"),
+        seeds=2,
+    )
+    first = protocol.conduct(lambda *what: told.append(what))
+    assert not any(stored for _, stored in told)
+    again = protocol.conduct(lambda *what: told.append(what))
+    assert again == first
+    assert all(stored for _, stored in told[len(told) // 2 :])
+    assert json.loads(json.dumps(first)) == first
+    pruned = first["requests"]["class"]["pruners"]["one-shot 95 %"]
+    assert pruned["sparsity"] == pytest.approx(0.95, abs=1e-3)
+    assert set(pruned["methods"]) == {"gradient-ascent"}  # l1-sparse prunes by itself
+    assert len(pruned["methods"]["gradient-ascent"]["gap"]) == 2
