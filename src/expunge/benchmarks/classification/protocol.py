@@ -26,10 +26,7 @@ from expunge.benchmarks.classification.worlds import WORLDS, Kind, world
 from expunge.benchmarks.jobs import Result, Some, Told, conducted
 from expunge.errors import ExpungeError
 
-LEFT_OUT = {
-    "retrain": "it is the oracle",
-    "prune-then-unlearn": "it starts from a pruned model: `expunge bench sparsity`",
-}
+LEFT_OUT = {"retrain": "it is the oracle"}
 """Registered methods that are not compared, and why."""
 
 QUICK = ("digits",)
