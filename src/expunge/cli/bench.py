@@ -133,7 +133,7 @@ def corrective(
         bool,
         typer.Option("--full", help="All shares, all methods, a control, and clothes, too."),
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 5,
     trials: Annotated[int, typer.Option(min=1, help="Trials of a method on every model.")] = 6,
     processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
         os.cpu_count() or 1
