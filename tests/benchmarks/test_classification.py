@@ -148,7 +148,12 @@ def _result() -> dict[str, Any]:
         },
         "methods": {
             "good": dict.fromkeys(("preset", "tuned"), cells(_figures(0.1), _figures(0.1))),
-            "lossy": {"preset": cells(_figures(0.0), _figures(0.0, RA=0.5))},
+            "lossy": {
+                "preset": [
+                    {**cell, "warnings": ["nothing was dampened"]}
+                    for cell in cells(_figures(0.0), _figures(0.0, RA=0.5))
+                ]
+            },
             "broken": {"preset": [{"failed": "it fell over"}]},
         },
     }
@@ -179,6 +184,7 @@ def test_tables_name_what_collapsed_and_what_failed() -> None:
     below = [sentence for _, _, _, sentences in made for sentence in sentences]
     assert "broken: it fell over" in below
     assert any("lossy (50 %)" in sentence for sentence in below)
+    assert "lossy: nothing was dampened" in below
     assert tables.content(_result())["toy"]["class"]["preset"]["good"]["failed"] is None
 
 

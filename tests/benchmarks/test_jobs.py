@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Squaring:
             raise ValueError("negative")
         with self.log.open("a") as log:
             log.write(f"{self.number}\n")
+        warnings.warn(f"{self.number} is squared", stacklevel=1)
         return {"square": self.number**2, "threads": torch.get_num_threads()}
 
 
@@ -43,6 +45,7 @@ def test_results_come_in_order_and_are_found_again(tmp_path: Path) -> None:
     first = conducted(jobs, tmp_path / "r", 2, lambda title, stored: told.append(stored))
     assert [r["square"] for r in first] == [9, 1, 4]
     assert {r["threads"] for r in first} == {1}
+    assert [r["warnings"] for r in first] == [[f"{n} is squared"] for n in (3, 1, 2)]
     damaged = tmp_path / "r" / f"{key_of(jobs[1])}.json"
     damaged.write_text(damaged.read_text()[:20])
     again = conducted(jobs, tmp_path / "r", 2, lambda title, stored: told.append(stored))

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from expunge import __version__
 from expunge.storage import write_bytes
 
 Result = Mapping[str, Any]
-"""What a job found, as JSON values."""
+"""What a job found, as JSON values; :func:`conducted` adds the ``warnings`` that it gave."""
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Threads of the libraries below torch; read when a process starts."""
@@ -134,4 +135,9 @@ def _finished(futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]
 
 
 def _done(job: Job) -> Result:
-    return job.done()
+    """The result, with what was warned of meanwhile under ``warnings``."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        result = job.done()
+    sentences = [str(w.message) for w in said if issubclass(w.category, UserWarning)]
+    return {**result, "warnings": list(dict.fromkeys(sentences))}

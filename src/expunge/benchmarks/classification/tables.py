@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from expunge.audit.kept import LEAST
 from expunge.benchmarks.classification.work import AVERAGED
 
 Setting = Literal["preset", "preset, matched", "tuned", "tuned, matched"]
@@ -21,9 +22,6 @@ SETTINGS: Mapping[Setting, str] = {
     "tuned, matched": "tuned on validation rows, matched at equal retained accuracy",
 }
 """How methods are shown."""
-
-KEPT = 0.9
-"""Share of the original's accuracies that a preset has to keep on retain and on test rows."""
 
 COLUMNS = {
     "UA": "UA",
@@ -71,11 +69,12 @@ class Line:
     figures: Mapping[str, Spread | None]
     failed: str | None = None
     kept: float | None = None
+    warned: tuple[str, ...] = ()
 
     @property
     def collapsed(self) -> bool:
-        """Whether less is kept than :data:`KEPT`."""
-        return self.kept is not None and self.kept < KEPT
+        """Whether less is kept than :data:`~expunge.audit.kept.LEAST`."""
+        return self.kept is not None and self.kept < LEAST
 
     def content(self) -> dict[str, Any]:
         """As JSON values."""
@@ -83,7 +82,8 @@ class Line:
             name: None if found is None else [found.mean, _finite(found.sd)]
             for name, found in self.figures.items()
         }
-        return {"figures": figures, "failed": self.failed, "kept": self.kept}
+        own = {"failed": self.failed, "kept": self.kept, "warned": list(self.warned)}
+        return {"figures": figures, **own}
 
 
 def settings_of(request: Mapping[str, Any]) -> list[Setting]:
@@ -116,7 +116,8 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
             (c["seconds"] + c["fitting seconds"]) / request["retraining seconds"] for c in cells
         ]
         kept = min(_kept(one, before) for one, before in zip(models, originals, strict=True))
-        found.append(Line(name, _figures(models, centre, shares), None, kept))
+        warned = dict.fromkeys(words for c in cells for words in c.get("warnings", ()))
+        found.append(Line(name, _figures(models, centre, shares), None, kept, tuple(warned)))
     return found
 
 
@@ -187,11 +188,12 @@ def _table(title: str, rows: Sequence[Line], setting: Setting) -> Table:
         if line.failed is None
     ]
     below = [f"{line.name}: {line.failed}" for line in rows if line.failed is not None]
+    below += [f"{line.name}: {line.warned[0]}" for line in rows if line.warned]
     if setting == "preset":
         lost = [f"{line.name} ({100 * (line.kept or 0):.0f} %)" for line in rows if line.collapsed]
         if lost:
             below.append(
-                f"Keep less than {100 * KEPT:.0f} % of the original's accuracy on retain or test "
+                f"Keep less than {100 * LEAST:.0f} % of the original's accuracy on retain or test "
                 f"rows, so `expunge forget` refuses them here: {', '.join(lost)}"
             )
     return title, ["", *COLUMNS.values()], shown, below
