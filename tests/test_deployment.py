@@ -227,6 +227,17 @@ def test_what_was_prepared_serves_again_only_where_it_would_see_the_same_rows(
         assert method.seen[0] != method.seen[1]
 
 
+@pytest.mark.parametrize("other", [Run(1), Run(precision="bfloat16")], ids=["seed", "precision"])
+def test_what_was_prepared_for_one_run_does_not_serve_another(
+    other: Run, digits_work: Work, digits_model: nn.Module
+) -> None:
+    deployment = deploy(digits_work, digits_model, Sum())
+    method = Preparing(None, [])
+    for run, times in ((Run(), 1), (Run(), 1), (other, 2)):
+        deployment.unlearn(REQUESTS[0], method, run)
+        assert len(method.seen) == times
+
+
 def test_another_alpha_reads_no_training_row_again_and_another_importance_does(
     digits_work: Work, digits_model: nn.Module
 ) -> None:

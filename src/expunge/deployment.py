@@ -120,10 +120,10 @@ class Deployment:
         """Let ``method`` answer a request; nothing is served yet.
 
         What the method prepares is kept and used again as long as it would see the same: the same
-        model, the same rows of every role that it opens while preparing, the same record; also by a
-        method whose fields differ only in what its preparation does not depend on. A method
-        that prepares with the forget, retain or training set therefore prepares anew once another
-        request was served.
+        model, the same rows of every role that it opens while preparing, the same record, and the
+        run has the same seed, device and precision; also by a method whose fields differ only in
+        what its preparation does not depend on. A method that prepares with the forget, retain or
+        training set therefore prepares anew once another request was served.
 
         Returns:
             The outcome; ``excluded`` names the earlier requests whose rows were kept from it.
@@ -137,6 +137,7 @@ class Deployment:
     def _prepared(self, problem: Problem, method: Method, run: Run) -> Artifact:
         seen = problem.opened(method.prepares_with)
         sha = hashlib.sha256(digest_of(problem.model).encode())
+        sha.update(repr((run.seed, run.device, run.precision)).encode())
         for role in sorted(seen.data):
             sha.update(repr((role.value, list(seen.data[role].ids))).encode())
         shared = preparation_of(method)  # two alphas of SSD have one Fisher information

@@ -6,6 +6,7 @@ import pytest
 
 from expunge.audit.kept import Kept
 from expunge.errors import ExpungeError
+from expunge.signals.metric import Direction
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,16 @@ def test_a_collapse_is_refused_in_words() -> None:
     with pytest.raises(ExpungeError, match="retained error rose from 1 to 2"):
         Kept("error", "lower", 1.0, 2.0).check()
     Kept("accuracy", "higher", 0.9, 0.9 * 0.9).check()
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+@pytest.mark.parametrize(
+    ("before", "after"), [(math.nan, 0.9), (math.inf, 0.9), (math.nan, math.nan), (0.9, math.inf)]
+)
+def test_what_could_not_be_measured_is_not_kept(
+    direction: Direction, before: float, after: float
+) -> None:
+    kept = Kept("score", direction, before, after)
+    assert kept.share == 0
+    with pytest.raises(ExpungeError, match="could not be measured"):
+        kept.check()

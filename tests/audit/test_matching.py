@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from expunge.audit.matching import Level, Line, common_factor
+from expunge.audit.matching import Level, Line, common_factor, matched
 from expunge.audit.strength import Search
 from expunge.errors import ExpungeError
 from expunge.signals.accuracy import RETAINED_ACCURACY
@@ -63,6 +63,18 @@ def test_new_weights_count_as_they_are_whatever_lies_between() -> None:
 
     assert common_factor(LINE, barrier, level, upper, beyond=False) == 1.0
     assert common_factor(LINE, barrier, level, upper, beyond=True) < 0.25
+
+
+def test_deltas_are_matched_up_to_four_times_and_new_weights_as_they_are_at_most() -> None:
+    level, base, after = Level(RETAINED_ACCURACY, 0.9, 0.0), One(0.0), One(1.0)
+    for replaced, most in ((False, 4.0), (True, 1.0)):
+        factor, model = matched(base, after, lambda m: 0.9, level, replaced=replaced)
+        assert factor == weight(model) == most
+    factor, model = matched(
+        base, after, lambda m: 0.9 if weight(m) < 0.5 else 0.1, level, replaced=True
+    )
+    assert 0.4 < factor < 0.5
+    assert weight(model) == pytest.approx(factor)
 
 
 def test_a_model_that_cannot_be_scored_does_not_keep_the_level() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from expunge.audit.case import source_of
 from expunge.benchmarks.classification import corner, tables
 from expunge.benchmarks.classification.protocol import Protocol
 from expunge.benchmarks.classification.rows import Answers, Asked
@@ -18,15 +19,17 @@ from expunge.benchmarks.classification.work import (
     References,
     Training,
     Tuning,
-    source_of,
     space_within,
 )
 from expunge.benchmarks.classification.worlds import GARMENT, GARMENTS, World, drawn, world
 from expunge.changes.weights import digest_of
 from expunge.errors import ExpungeError
+from expunge.learning.supervised.plain import Plain
 from expunge.methods.fine_tune import FineTune
+from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.salun import SalUn
 from expunge.methods.search import WholeNumber
+from expunge.recipe import Role
 from expunge.run import Run
 
 
@@ -68,14 +71,21 @@ def test_methods_see_no_more_than_is_shown(digits: World, asking: Asking) -> Non
     asked = Asked.of(few, "class", "validation")
     assert len(asked.retain) == 50
     assert set(asked.retain.ids) < set(Asked.of(digits, "class", "validation").retain.ids)
+    model = digits.recipe.builder(0)
+    data = asked.shown(asking.problem(model, 0, FineTune()))
+    assert list(data[Role.RETAIN].ids) == list(asked.retain.ids)
+    assert set(data[Role.TRAIN].ids) == {*asked.retain.ids, *asked.forget.ids}
+    assert set(data[Role.FORGET].ids) == set(asked.forget.ids)
 
 
 def test_epochs_are_cut_to_a_third_of_retraining(digits: World) -> None:
     asked = Asked.of(digits, "class", "validation")
     space = space_within(SalUn, digits, asked)
     assert space.ranges["epochs"] == WholeNumber(1, 10)  # a third of 30
-    wide = replace(asked, retain=asked.retain.select(torch.arange(10)))
-    assert space_within(FineTune, digits, wide).ranges["epochs"] == WholeNumber(1, 10)
+    shorter = replace(digits, recipe=replace(digits.recipe, learner=Plain(3)))
+    one = space_within(SalUn, shorter, asked)
+    assert "epochs" not in one.ranges  # a single one, so that nothing is left to vary
+    assert "learning_rate" in one.ranges
 
 
 def test_garments_cover_every_class() -> None:
@@ -109,12 +119,13 @@ def test_every_job_of_one_method(asking: Asking) -> None:
     references = References(asking).done()
     assert [o["UA"] for o in references["oracles"]] == [1.0, 1.0]
     assert all(o["UA"] < 0.1 for o in references["originals"])
-    source = source_of("gradient-difference")
+    source = source_of(GradientDifference)
     tuned = Tuning(asking, "gradient-difference", source, 3).done()
     assert len(tuned["trials"]) == 3
     gaps = [t["gap"] for t in tuned["trials"]]
     assert tuned["gap"] == min(gaps)
-    given = tuple(sorted(tuned["parameters"].items()))
+    assert tuned["preset"] == (gaps.index(min(gaps)) == 1)  # the second trial is the preset's
+    given = tuple(sorted((tuned["parameters"] or {"epochs": 2}).items()))
     job = Answering(asking, "gradient-difference", source, 1, given)
     first, second = job.done(), job.done()
     digits_of = {k: v for k, v in first.items() if "seconds" not in k}
@@ -168,6 +179,9 @@ def test_lines_read_methods_against_the_mean_of_the_oracles() -> None:
     good = found["good"].figures["gap"]
     assert good is not None
     assert good.mean == pytest.approx(0.0)
+    apart = found["oracle"].figures["gap"]  # 0 and .2 of the forget rows answered, UA and LR
+    assert apart is not None
+    assert apart.mean == pytest.approx((0.2 + 0.2) / 4)
     original = found["original"].figures["gap"]
     assert original is not None
     assert original.mean == pytest.approx((0.9 + 0.9) / 4)

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from expunge import registry
-from expunge.benchmarks.corrective import picture, protocol, tables
+from expunge.benchmarks.corrective import picture, protocol, tables, work
 from expunge.benchmarks.corrective.findings import findings
 from expunge.benchmarks.corrective.forms import (
-    LEFT_OUT,
     OF_THE_PAPER,
     RETRAIN,
     SSD_FIXED,
@@ -22,8 +21,14 @@ from expunge.benchmarks.corrective.forms import (
 )
 from expunge.benchmarks.corrective.manipulations import PatchTrigger
 from expunge.benchmarks.corrective.protocol import Part, Protocol
-from expunge.benchmarks.corrective.work import Correction, References, Setting, stage
-from expunge.benchmarks.jobs import Job, Told, key_of
+from expunge.benchmarks.corrective.work import (
+    Correction,
+    References,
+    Setting,
+    _Correcting,
+    stage,
+)
+from expunge.benchmarks.jobs import Job, Told, _done, key_of
 from expunge.cli.output import console, table
 from expunge.errors import ExpungeError
 from expunge.recipe import Role
@@ -83,13 +88,19 @@ def test_what_a_method_is_shown_holds_no_clean_label_and_ssd_prepares_on_what_is
     assert len(retain) == len(here.rows.samples) - 9
     labels = [int(forget.batch(place)["label"]) for place in torch.arange(9)]
     assert labels == [0] * 9
-    assert form(SSD_FIXED).retain_only
-    assert not form("ssd, all rows").retain_only
+    seen = {
+        name: _Correcting(Correction(here.setting, 0.1, name, 1))._problem(form(name).made({})).data
+        for name in (SSD_FIXED, "ssd, all rows")
+    }
+    for data in seen.values():
+        assert data[Role.RETAIN].ids == retain.ids
+    assert seen[SSD_FIXED][Role.TRAIN].ids == retain.ids
+    assert seen["ssd, all rows"][Role.TRAIN].ids == here.rows.samples.ids
 
 
 def test_every_registered_method_has_a_form_and_the_papers_come_first() -> None:
     used = {one.registered for one in forms().values()}
-    assert used | LEFT_OUT.keys() >= set(registry.names("methods"))
+    assert used == set(registry.names("methods"))
     assert list(forms())[: len(OF_THE_PAPER)] == [one.name for one in OF_THE_PAPER]
     with pytest.raises(ExpungeError, match="no method 'ssd9' here"):
         form("ssd9")
@@ -115,15 +126,17 @@ def test_scrub_of_the_paper_maximises_what_it_minimises() -> None:
 PARTS = (Part("digits", PATCH, (0.5,), (RETRAIN, SSD_FIXED, "lfssd", "certified-removal")),)
 
 
-def _done(jobs: Sequence[Job], folder: Path, processes: int, told: Told) -> list[Mapping[str, Any]]:
+def in_this_process(
+    jobs: Sequence[Job], folder: Path, processes: int, told: Told
+) -> dict[Job, Mapping[str, Any]]:
     """The jobs in this process: another one would import torch for seconds first."""
-    return [job.done() for job in jobs]
+    return {job: _done(job) for job in jobs}
 
 
 def test_tables_findings_and_picture_follow_from_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "conducted", _done)
+    monkeypatch.setattr(protocol, "by_job", in_this_process)
     result = Protocol(tmp_path, PARTS, seeds=1, trials=2).conduct(lambda title, stored: None)
     [panel] = result["panels"]
     assert "needs the training record" in panel["methods"]["certified-removal"]["0.5"]["unfit"]
@@ -143,7 +156,9 @@ def test_tables_findings_and_picture_follow_from_the_results(
     assert picture.png(result).startswith(b"\x89PNG")
 
 
-def test_a_result_is_found_again_for_the_same_rows_method_share_and_trials_alone() -> None:
+def test_a_result_is_found_again_for_the_same_rows_method_share_and_trials_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     job = Correction(Setting("digits", PATCH, 0), 0.5, "negation", 1)
     others = [
         replace(job, trials=2),
@@ -154,11 +169,18 @@ def test_a_result_is_found_again_for_the_same_rows_method_share_and_trials_alone
     ]
     assert key_of(replace(job)) == key_of(job)
     assert len({key_of(one) for one in [job, *others]}) == 6
+    key = key_of(job)
+    for name, value in (("TOLERANCE", 0.1), ("EPOCHS", 1.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(work, name, value)
+            assert key_of(job) != key
     titles = [one.title for one in Protocol(Path(), PARTS, seeds=2).jobs()]
     assert len(titles) == len(set(titles)) == 2 * (1 + len(PARTS[0].forms))
 
 
-def panel(**methods: Mapping[float, tuple[float, float]]) -> dict[str, Any]:
+def panel(
+    manipulation: str = "interclass confusion", **methods: Mapping[float, tuple[float, float]]
+) -> dict[str, Any]:
     """A panel of corrected and retained means, the same for both variants."""
 
     def spread(corrected: float, retained: float, attacked: float = 0.0) -> dict[str, Any]:
@@ -167,8 +189,8 @@ def panel(**methods: Mapping[float, tuple[float, float]]) -> dict[str, Any]:
 
     return {
         "world": "w",
-        "manipulation": "interclass confusion",
-        "shares": [0.1],
+        "manipulation": manipulation,
+        "shares": sorted({share for cells in methods.values() for share in cells}),
         "original": spread(0.6, 0.9),
         "clean": spread(0.9, 0.9),
         "methods": {
@@ -191,11 +213,26 @@ def test_a_finding_turns_with_the_figures() -> None:
     assert not held(0.81)
 
 
+def test_the_lead_of_ssd_names_the_shares_at_which_it_was_measured() -> None:
+    retrain = dict.fromkeys((0.1, 0.5, 0.8), (0.05, 0.9))
+    ssd = {0.5: (0.9, 0.9)}  # at 80 % it failed
+    found = findings(panel("patch trigger", retrain=retrain, ssd=ssd))
+    [one] = [f for f in found if f["expected"].startswith("ssd as it comes leads")]
+    assert "at 50% identified" in one["expected"]
+    assert one["measured"].startswith("leads by 85,")
+
+
 def test_a_model_that_lost_a_tenth_is_damaged_and_one_that_lost_half_collapsed() -> None:
     def result(retained: float) -> dict[str, Any]:
         figures = dict.fromkeys(protocol.MEASURES, retained)
         both = dict.fromkeys(protocol.VARIANTS, figures)
-        rest = {"factor": 1.0, "seconds": 0.0, "parameters": {}, "trials": [], "warnings": []}
+        rest = {
+            "factor": 1.0,
+            "processor seconds": 0.0,
+            "parameters": {},
+            "trials": [],
+            "warnings": [],
+        }
         return {**both, **rest}
 
     cell = protocol._cell([result(0.3), result(0.8), result(0.9)], [0.9, 0.9, 0.9])

@@ -116,10 +116,29 @@ def test_a_model_that_follows_the_trigger_is_not_corrected_and_all_is_retained(
         return torch.where(lit, 0, samples.columns["label"])
 
     patch = PatchTrigger(side=2)
-    read = patch.read(answering(follows), rows)
+    read = patch.read(answering(follows), rows, rows)
     assert (read.corrected, read.retained, read.attacked) == (0.0, 1.0, 1.0)
-    corrected = patch.read(answering(lambda s: s.columns["label"]), rows)
+    corrected = patch.read(answering(lambda s: s.columns["label"]), rows, rows)
     assert (corrected.corrected, corrected.retained, corrected.attacked) == (1.0, 1.0, 0.0)
+
+
+def test_held_out_pictures_have_the_patch_of_the_training_pictures(rows: TensorSamples) -> None:
+    patch = PatchTrigger(side=2)
+    dim = rows.with_column("image", rows.columns["image"] / 2)
+    spoiled = patch.manipulated(rows, drawn(0))
+    trained_on = spoiled.samples.columns["image"][spoiled.rows][:, 0, -2:, -2:]
+    asked_about = patch.triggered(dim, rows).columns["image"][:, 0, -2:, -2:]
+    assert (trained_on == 1).all()
+    assert (asked_about == 1).all()
+    seen: list[Samples] = []
+
+    def notes(samples: Samples) -> Predictions:
+        seen.append(samples)
+        return answering(lambda s: s.columns["label"])(samples)
+
+    patch.read(notes, dim, rows)
+    assert isinstance(seen[0], TensorSamples)
+    assert (seen[0].columns["image"][:, 0, -2:, -2:] == 1).all()
 
 
 def test_a_model_that_exchanges_two_classes_is_wrong_on_these_alone(rows: TensorSamples) -> None:
@@ -128,7 +147,7 @@ def test_a_model_that_exchanges_two_classes_is_wrong_on_these_alone(rows: Tensor
         return torch.where((labels == 3) | (labels == 5), 8 - labels, labels)
 
     confusion = InterclassConfusion(classes=(3, 5))
-    read = confusion.read(answering(exchanges), rows)
+    read = confusion.read(answering(exchanges), rows, rows)
     assert (read.corrected, read.retained, read.attacked) == (0.0, 1.0, 1.0)
     assert confusion.retained(answering(exchanges), rows) == 1.0
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.benchmarks.jobs import conducted, key_of
+from expunge.benchmarks.jobs import by_job, conducted, key_of
+from expunge.errors import ExpungeError
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,47 @@ def test_what_was_done_before_an_error_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="negative"):
         conducted(jobs, tmp_path / "r", 1, lambda *_: None)
     assert (tmp_path / "r" / f"{key_of(jobs[0])}.json").exists()
+
+
+def test_a_job_that_is_there_twice_is_done_once(tmp_path: Path) -> None:
+    log, told = tmp_path / "log", []
+    jobs = [Squaring(n, log) for n in (2, 3, 2)]
+    listed = conducted(jobs, tmp_path / "r", 1, lambda title, stored: told.append(title))
+    assert [r["square"] for r in listed] == [4, 9, 4]
+    assert sorted(told) == ["square of 2", "square of 3"]
+    assert sorted(log.read_text().split()) == ["2", "3"]
+    found = by_job(jobs, tmp_path / "r", 2, lambda *_: None)
+    assert {job.number: r["square"] for job, r in found.items()} == {2: 4, 3: 9}
+
+
+@dataclass(frozen=True)
+class Failing(Squaring):
+    """Fails until its log exists; the process ends where ``ends`` is set."""
+
+    ends: bool = False
+
+    def done(self) -> Mapping[str, Any]:
+        if self.ends:
+            os._exit(9)
+        if self.log.exists():
+            return super().done()
+        self.log.touch()
+        return {"failed": "no memory"}
+
+
+def test_a_failure_is_tried_again(tmp_path: Path) -> None:
+    job, told = Failing(2, tmp_path / "log"), []
+    for _ in range(3):
+        [result] = conducted([job], tmp_path / "r", 1, lambda _, stored: told.append(stored))
+    assert result["square"] == 4
+    assert told == [False, False, True]
+
+
+def test_a_process_that_ends_is_said_and_what_was_done_is_kept(tmp_path: Path) -> None:
+    done, killed = Squaring(2, tmp_path / "log"), Failing(3, tmp_path / "log", ends=True)
+    with pytest.raises(ExpungeError, match=r"for lack of memory.*fewer --processes"):
+        conducted([done, killed], tmp_path / "r", 1, lambda *_: None)
+    assert [p.stem for p in (tmp_path / "r").iterdir()] == [key_of(done)]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The benchmark of sparsity: what it compares, how it decides, and that its jobs keep the masks."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,26 +10,24 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.benchmarks import sparsity, sparsity_tables
 from expunge.benchmarks.jobs import key_of
-from expunge.benchmarks.sparsity import (
+from expunge.benchmarks.sparsity import tables, work
+from expunge.benchmarks.sparsity.protocol import FULL, QUICK, Protocol
+from expunge.benchmarks.sparsity.verdict import verdict
+from expunge.benchmarks.sparsity.work import (
     ACCURACIES,
     AVERAGED,
     DENSE,
-    FULL,
     PRUNERS,
-    QUICK,
     ROOMS,
     SUBJECTS,
     Answering,
     Asking,
     Place,
-    Protocol,
     Reading,
     Training,
     Tuning,
     gap,
-    verdict,
 )
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.cli.output import console, table
@@ -41,7 +40,7 @@ FIGURES: dict[str, float | None] = {"UA": 0.5, "RA": 1.0, "TA": 0.9, "SVC-MIA": 
 
 
 def place(folder: Path, pruner: str = "one-shot 80 %") -> Place:
-    return Place("digits", sparsity.room("digits").digest, folder, pruner)
+    return Place("digits", work.room("digits").digest, folder, pruner)
 
 
 # ---- what the gap and the verdict are ----
@@ -82,10 +81,11 @@ def test_a_gap_shrinks_or_grows_where_it_does_so_in_every_seed(
 
 
 def test_the_claim_is_judged_on_the_sparsest_models_and_failures_are_no_part_of_it() -> None:
-    assert verdict(results([0.1, None, 0.1]))["cells"] == []
+    failed = verdict(results([0.1, None, 0.1]))
+    assert (failed["cells"], failed["verdict"]) == ([], "not judged")
     found = verdict(results([0.1, 0.1, 0.1], "one-shot 80 %"))
     assert found["by pruner"] == {"one-shot 80 %": {"shrinks": 1, "unclear": 0, "grows": 0}}
-    assert (found["verdict"], found["shrinks"]) == ("not reproduced", 0)
+    assert (found["verdict"], found["shrinks"]) == ("not judged", 0)
 
 
 def test_every_method_has_equally_many_strengths_within_what_it_accepts() -> None:
@@ -174,6 +174,37 @@ def test_the_strength_with_the_smallest_gap_is_chosen_and_failures_are_said(
     assert len(keys) == 8
 
 
+def test_a_result_belongs_to_the_rows_of_its_request_and_to_how_many_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asking, before = Asking(place(Path()), "class", (0, 1)), work.room("digits")
+
+    def keys() -> dict[str, str]:
+        jobs = (
+            Training(asking.place, "class", 0),
+            Reading(asking),
+            Tuning(asking, "fine-tune", "source"),
+            Answering(asking, "fine-tune", "source", 1e-3, 0),
+        )
+        return {type(job).__name__: key_of(job) for job in jobs}
+
+    def changed() -> set[str]:
+        now = keys()
+        return {name for name, key in first.items() if now[name] != key}
+
+    first = keys()
+    others = replace(before, requests={"class": before.request("random 10 %")})
+    for attribute, value, names in (
+        ("room", lambda name: others, set(first)),
+        ("MOST", {"validation": 1, "test": 1}, set(first) - {"Training"}),
+        ("EPOCHS_SHARE", 1.0, {"Tuning", "Answering"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(work, attribute, value)
+            assert changed() == names
+    assert changed() == set()
+
+
 # ---- bad input, and what is printed ----
 
 
@@ -185,6 +216,8 @@ def test_the_strength_with_the_smallest_gap_is_chosen_and_failures_are_said(
         ({"methods": ("magic",)}, "no method 'magic'"),
         ({"pruners": ("one-shot 80 %",)}, "dense model among them"),
         ({"seeds": 1}, "1 seeds were given"),
+        ({"pruners": ("dense", "one-shot 80 %", "one-shot 80 %")}, "'one-shot 80 %' was given 2"),
+        ({"methods": ("influence", "influence")}, "method 'influence' was given 2 times"),
     ],
 )
 def test_what_cannot_be_compared_is_said(given: Mapping[str, Any], sentence: str) -> None:
@@ -202,7 +235,11 @@ def conducted(gaps: list[float | None]) -> dict[str, Any]:
         "methods": {
             "fine-tune": {
                 "strength": 1e-3,
-                "tried": [{"strength": 1e-3, "gap": 0.2}, {"strength": 1.0, "failed": "why"}],
+                "tried": [
+                    {"strength": 1e-4, "gap": 0.3},
+                    {"strength": 1e-3, "gap": 0.2},
+                    {"strength": 1.0, "failed": "why"},
+                ],
                 "figures": [FIGURES, FIGURES, None],
                 "gap": gaps,
                 "gap without the attack": gaps,
@@ -219,16 +256,39 @@ def conducted(gaps: list[float | None]) -> dict[str, Any]:
 def test_the_tables_fit_a_terminal_and_failures_are_named() -> None:
     result = conducted([0.1, 0.2, None])
     shown = ""
-    for title, columns, rows in sparsity_tables.tables(result):
+    for title, columns, rows in tables.tables(result):
         with console.capture() as captured:
             console.print(table(title, columns, rows), width=80)
         shown += captured.get()
         assert all(len(row) == len(columns) for row in rows)
+    assert "…" not in shown  # nothing was cut
     assert "failed" in shown
     assert "2.0±1" in shown  # the gap among oracles, in points
-    said = " ".join(sparsity_tables.sentences(conducted([0.1, 0.2, 0.3])))
+    said = " ".join(tables.sentences(conducted([0.1, 0.2, 0.3])))
     assert "Expected: the gap to the sparse oracles shrinks" in said
     assert "Verdict: not reproduced. Of 1 pairs" in said
+    unjudged = " ".join(tables.sentences(conducted([0.1, 0.2, None])))
+    assert "Verdict: not judged. Nothing was measured on the models" in unjudged
+
+
+def test_a_strength_at_the_edge_of_what_was_tried_is_marked_in_every_table() -> None:
+    result = conducted([0.1, 0.2, 0.3])
+    pruners = result["requests"]["class"]["pruners"]
+    its = pruners["one-shot 95 %"] = copy.deepcopy(pruners["one-shot 95 %"])
+    its["methods"]["fine-tune"]["strength"] = 1e-4
+    for title, _, rows in tables.tables(result):
+        of_method = [row[-1] for row in rows]
+        if "by strength" in title:
+            assert [row[1:] for row in rows] == [
+                ["30.0", "20.0*", "failed"],
+                ["30.0*", "20.0", "failed"],
+            ]
+        elif "gap" in title:
+            edge = "" if "at the strength of the dense model" in title else "<"
+            assert of_method == ["20.0±10", f"20.0±10{edge}"]
+    its["methods"]["fine-tune"]["strength"] = 1.0
+    [first, *_] = tables.tables(result)
+    assert first[2][1][-1] == "20.0±10>"
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def invoked(*arguments: object) -> Result:
         ({"preset": False}, "paper's defaults", False),
         ({"parameters": {"epochs": 2}}, "run file", False),
         ({"parameters": {"epochs": 2}, "preset": False}, "run file", False),
-        ({"parameters": {"epochs": 2}, "preset": True}, "run file and preset", True),
+        ({"parameters": {"momentum": 0.5}, "preset": True}, "run file and preset", True),
     ],
 )
 def test_which_settings_a_run_file_asks_for(
@@ -70,18 +70,24 @@ def test_a_collapsed_model_is_refused_and_stored_only_if_asked_for(
 ) -> None:
     method = {"name": "gradient-ascent", "parameters": {"learning_rate": 0.01}}
     path = example(method=method, **QUICK)
-    result = invoked("forget", path)
+    result = invoked("forget", path, "--json", tmp_path / "refused.json")
     said = str(result.exception)
+    refused = json.loads((tmp_path / "refused.json").read_text())
+    assert refused["stored"] is False
+    assert refused["kept"] < 0.9
     assert isinstance(result.exception, ExpungeError)
     assert "retained accuracy fell from 0.98" in said
     assert "validation rows; settings of gradient-ascent: run file" in said
     assert "leave `method.parameters` out for the preset" in said
     assert not (tmp_path / "out").exists()
     assert "after threes" in result.output  # the tables stand before the refusal
-    taken = invoked("forget", path, "--keep-at-least", "0")
+    taken = invoked("forget", path, "--keep-at-least", "0", "--json", tmp_path / "taken.json")
     assert taken.exit_code == 0, taken.exception
     assert (tmp_path / "out" / "history.json").exists()
     assert "Warning: the retained accuracy fell from" in taken.output
+    stored = json.loads((tmp_path / "taken.json").read_text())
+    assert stored["stored"] is True
+    assert stored["model"] == refused["model"]
 
 
 def test_tuning_tries_the_paper_then_the_preset_and_never_ends_worse(

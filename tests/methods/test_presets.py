@@ -15,12 +15,16 @@ from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.delta import Delta
 from expunge.deployment import Deployment
 from expunge.errors import AccessError, ExpungeError
+from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.presets import (
+    CLIMB,
     AtPreset,
     HasPreset,
     Reach,
+    climb,
     fields_of,
+    held_back,
     neutral_gradient,
     preset_of,
     takes_classes,
@@ -29,6 +33,7 @@ from expunge.methods.presets import (
 from expunge.methods.protocol import Method
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
+from expunge.methods.scrub import Scrub
 from expunge.methods.ssd import SSD
 from expunge.recipe import Role
 from expunge.requests import Request, Rows
@@ -178,12 +183,50 @@ def test_each_request_has_its_own_fields_and_they_are_stored_with_the_change(
 
 
 def test_given_fields_stay(deployment: Deployment) -> None:
-    method = AtPreset.of(RandomLabel(epochs=1), ["epochs"])
+    method = AtPreset.of(RandomLabel(momentum=0.5), ["momentum"])
     [change] = deployment.forget(CLASS, method, Run()).changes
     assert isinstance(change, Delta)
     found: Any = change.facts["preset"]
-    assert found["epochs"] == 1
+    assert found["momentum"] == 0.5
     assert found["learning_rate"] != RandomLabel().learning_rate
+
+
+def test_steps_are_not_given_without_their_rate() -> None:
+    with pytest.raises(ExpungeError, match="epochs of random-label was given beside its preset"):
+        AtPreset.of(RandomLabel(epochs=1), ["epochs"])
+    AtPreset.of(RandomLabel(epochs=1), ["epochs", "learning_rate"])
+
+
+def test_one_row_is_no_class(deployment: Deployment) -> None:
+    """SCRUB tries its rates beside as many retain rows as forget rows: these say nothing of what
+    the request takes."""
+    one = Request("one", Rows("id", (str(deployment.table["id"][0]),)))
+    problem = deployment.problem(one, Scrub())
+    assert not takes_classes(problem)
+    assert preset_of(Scrub(), problem) != Scrub()
+
+
+def test_a_climb_goes_no_further_than_what_stays_finite(deployment: Deployment) -> None:
+    """Where the classes stay and nothing is lost, the rate is that of the reach, unless a smaller
+    one was too much already."""
+    problem = deployment.problem(rows(deployment, 0.01), GradientAscent())
+
+    def model(factor: float) -> torch.nn.Module:
+        if factor > 0.3:
+            raise ExpungeError("no longer finite")
+        return problem.model
+
+    assert climb(model, Reach(2.0, 0.5), problem, Run()) == max(f for f in CLIMB if f <= 0.3)
+    assert climb(lambda _: problem.model, Reach(2.0, 0.5), problem, Run()) == 1.0
+
+
+def test_a_rate_that_loses_the_retain_rows_is_held_back(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, FineTune())
+    wild = FineTune(epochs=1, learning_rate=0.3)
+    held = held_back(wild, ("learning_rate",), problem, Run())
+    assert held.learning_rate < wild.learning_rate
+    with pytest.raises(ExpungeError, match="keeps the model at no rate that was tried"):
+        held_back(replace(wild, learning_rate=1e4), ("learning_rate",), problem, Run())
 
 
 def test_a_climb_that_reaches_nothing_is_refused(deployment: Deployment) -> None:

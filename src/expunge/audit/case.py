@@ -7,8 +7,9 @@ can be held against each other.
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -170,6 +171,35 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ExpungeError):
         return lines[0]
     return f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+
+
+FOUNDATIONS = ("methods", "descent", "signals", "learning")
+"""The packages whose code decides what a method gives."""
+
+
+def source_of(kind: type) -> str:
+    """SHA-256 (hexadecimal) of the code that the results of a method depend on.
+
+    Args:
+        kind: the class of the method. Its own file counts, and those of :data:`FOUNDATIONS`.
+    """
+    return _sha(_source_of(kind) + _foundations())
+
+
+@cache
+def _foundations() -> str:
+    """The digest of :data:`FOUNDATIONS`, read once a process."""
+    return digest_of_code(Path(__file__).parents[1] / name for name in FOUNDATIONS)
+
+
+def digest_of_code(folders: Iterable[Path]) -> str:
+    """SHA-256 (hexadecimal) of names and contents of all Python files in folders."""
+    parts = [
+        [folder.name, path.relative_to(folder).as_posix(), _sha(path.read_text(encoding="utf-8"))]
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+    ]
+    return _sha(repr(parts))
 
 
 def digest_of_settings(model: nn.Module) -> str:

@@ -21,9 +21,8 @@ from torch import nn
 
 from expunge.audit.case import Case, digest_of_samples, reason_of
 from expunge.audit.gap import Scores
-from expunge.audit.matching import Level, Line, common_factor
+from expunge.audit.matching import Level, matched
 from expunge.audit.measure import Panel, measure
-from expunge.audit.strength import Search
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
 from expunge.deployment import Deployment
@@ -41,9 +40,6 @@ Variant = Literal["as it comes", "matched"]
 AS_IT_COMES: Variant = "as it comes"
 MATCHED: Variant = "matched"
 VARIANTS: tuple[Variant, ...] = (AS_IT_COMES, MATCHED)
-
-DELTAS, NEW_WEIGHTS = Search(upper=4.0), Search(upper=1.0)
-"""Where common factors are looked for."""
 
 
 @dataclass(frozen=True)
@@ -308,10 +304,10 @@ class _Stage:
         touched = dict(run.meter.touched)
         cell = Cell((comes,), base, seconds, peak, touched, presets=_used(deployment))
         try:
-            matched = self._matched(deployment, level)
+            at_level = self._matched(deployment, level)
         except Exception as error:  # a family of its own, weights far out that cannot answer
             return replace(cell, unmatched=reason_of(error))
-        return replace(cell, outcomes=(comes, matched))
+        return replace(cell, outcomes=(comes, at_level))
 
     def _matched(self, deployment: Deployment, level: Level) -> Outcome:
         replaced = any(
@@ -320,10 +316,10 @@ class _Stage:
             for entry in epoch.served
             for change in entry.changes
         )
-        line = Line.through(self.case.base, deployment.model)
-        search = NEW_WEIGHTS if replaced else DELTAS
-        factor = common_factor(line, self._retained, level, search, beyond=not replaced)
-        return self._outcome(MATCHED, factor, line.at(factor))
+        factor, model = matched(
+            self.case.base, deployment.model, self._retained, level, replaced=replaced
+        )
+        return self._outcome(MATCHED, factor, model)
 
     def _untouched(self, model: nn.Module, run: Run | None) -> Cell:
         outcome = self._outcome(AS_IT_COMES, 1.0, model)

@@ -41,19 +41,30 @@ class Kept:
 
     @property
     def share(self) -> float:
-        """How much was kept: 1 where nothing was lost, 0 where nothing is left or to be measured.
+        """How much was kept: 1 where nothing was lost, 0 where nothing is left.
+
+        It is 0 also where one of the two scores is no number: then nothing says that any is left.
 
         For scores of which a lower one is better it is what the score was as a share of what it is:
         0.9 says that an error has grown by a ninth.
         """
-        if not math.isfinite(self.after):
+        if not self._measured:
             return 0.0
         lower = self.direction == "lower"
         whole, part = (self.after, self.before) if lower else (self.before, self.after)
         return 1.0 if part >= whole else part / whole
 
+    @property
+    def _measured(self) -> bool:
+        return math.isfinite(self.before) and math.isfinite(self.after)
+
     def fall(self) -> str:
         """What happened, as a clause."""
+        if not self._measured:
+            return (
+                f"retained {self.name} could not be measured (it went from {self.before:.4g} to "
+                f"{self.after:.4g})"
+            )
         word = "rose" if self.direction == "lower" else "fell"
         if self.share == 1:
             word = "went"

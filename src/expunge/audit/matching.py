@@ -16,6 +16,9 @@ from expunge.changes.delta import Delta
 from expunge.errors import ExpungeError
 from expunge.signals.metric import Metric
 
+DELTAS, NEW_WEIGHTS = Search(upper=4.0), Search(upper=1.0)
+"""Where common factors are looked for."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -96,3 +99,29 @@ def common_factor(
     if not beyond and holds(1.0):
         return 1.0
     return largest(holds, search)
+
+
+def matched(
+    base: nn.Module,
+    after: nn.Module,
+    retained: Callable[[nn.Module], float],
+    level: Level,
+    *,
+    replaced: bool,
+) -> tuple[float, nn.Module]:
+    """The common factor of an answer, and the model at it.
+
+    Args:
+        base: before the answer.
+        after: with it, at factor 1.
+        retained: the retained score of a model on validation rows.
+        level: what has to be kept.
+        replaced: whether new weights took the place of the base's: then no factor is above 1.
+
+    Raises:
+        IntegrityError: the two models differ in names or shapes.
+    """
+    line = Line.through(base, after)
+    search = NEW_WEIGHTS if replaced else DELTAS
+    factor = common_factor(line, retained, level, search, beyond=not replaced)
+    return factor, line.at(factor)

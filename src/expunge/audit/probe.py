@@ -26,6 +26,7 @@ from expunge.changes.kinds import Change, Replacement
 from expunge.changes.weights import stored_tensors
 from expunge.data.samples import ROW, Batch, Samples
 from expunge.descent.length import batches_of
+from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method, Outcome, unlearn
 from expunge.problem import Problem
 from expunge.recipe import Role
@@ -177,7 +178,11 @@ class Probe:
         _warmed(self.device)
         end = time.perf_counter() + seconds
         few = _part(method, problems[0], 0.0, self.budget.few)
-        first = self._tried(method, few, self.budget.rehearsal * seconds)
+        try:
+            first = self._tried(method, few, self.budget.rehearsal * seconds)
+        except ExpungeError:  # few rows may hold too little for a preset; if all do, that is raised
+            whole = _part(method, problems[0], 1.0)
+            first = self._tried(method, whole, self.budget.rehearsal * seconds)
         chosen = _spread([len(p.data[Role.FORGET]) for p in problems], self.budget.requests)
         found: dict[int, Estimate] = {}
         tries = [first]
@@ -269,7 +274,12 @@ class Probe:
             if len(points) > 1 and 2.5 * points[-1][1].seconds > left:
                 break
             allowed = left if len(points) != 1 else max(left, 4 * points[0][1].seconds)
-            tried = self._tried(method, part, allowed)
+            try:
+                tried = self._tried(method, part, allowed)
+            except ExpungeError:
+                if whole:
+                    raise
+                continue  # a part may hold too little for a preset
             if tried.outcome is None:
                 break
             points.append((part, tried))

@@ -11,8 +11,9 @@ import multiprocessing
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from expunge import __version__
+from expunge.errors import ExpungeError
 from expunge.storage import write_bytes
 
 Result = Mapping[str, Any]
@@ -42,7 +44,7 @@ class Job(Protocol):
         ...
 
     def done(self) -> Result:
-        """Do it. An error stops the benchmark; what may fail is to be said in the result."""
+        """Do it. An error stops the benchmark; what may fail is to be said under ``failed``."""
         ...
 
 
@@ -53,30 +55,44 @@ Some = TypeVar("Some", bound=Job)
 
 
 def conducted(jobs: Sequence[Some], folder: Path, processes: int, told: Told) -> list[Result]:
-    """The results of all jobs, in their order.
+    """The results of all jobs, in their order; jobs of one key are done once.
+
+    A result that holds ``failed`` is not stored, since a failure may be of the machine: a benchmark
+    that is run again tries it again.
 
     Args:
         jobs: none needs the result of another of them.
         folder: where results are stored, one file each.
         processes: how many run at once.
         told: is called when a job is done.
+
+    Raises:
+        ExpungeError: a process ended before its job was done; finished jobs are kept.
     """
-    paths = [folder / f"{key_of(job)}.json" for job in jobs]
-    results: dict[int, Result] = {}
-    for place, path in enumerate(paths):
-        if (stored := _read(path)) is not None:
-            results[place] = stored
-            told(jobs[place].title, True)
-    left = [place for place in range(len(jobs)) if place not in results]
+    keys = [key_of(job) for job in jobs]
+    of_key = dict(zip(keys, jobs, strict=True))
+    results: dict[str, Result] = {}
+    for key, job in of_key.items():
+        if (stored := _read(folder / f"{key}.json")) is not None:
+            results[key] = stored
+            told(job.title, True)
+    left = [key for key in of_key if key not in results]
     with _processes(min(processes, len(left))) as pool:
-        futures = {pool.submit(_done, jobs[place]): place for place in left}
+        futures = {pool.submit(_done, of_key[key]): key for key in left}
         for future in _finished(futures):
-            place = futures[future]
-            results[place] = future.result()
-            content = {"depends on": jobs[place].depends_on(), "result": results[place]}
-            write_bytes(paths[place], json.dumps(content, indent=1).encode())
-            told(jobs[place].title, False)
-    return [results[place] for place in range(len(jobs))]
+            key = futures[future]
+            results[key] = future.result()
+            if results[key].get("failed") is None:
+                content = {"depends on": of_key[key].depends_on(), "result": results[key]}
+                write_bytes(folder / f"{key}.json", json.dumps(content, indent=1).encode())
+            told(of_key[key].title, False)
+    return [results[key] for key in keys]
+
+
+def by_job(jobs: Sequence[Some], folder: Path, processes: int, told: Told) -> dict[Some, Result]:
+    """The result of every job, by the job, each once; as :func:`conducted`."""
+    each = list(dict.fromkeys(jobs))
+    return dict(zip(each, conducted(each, folder, processes, told), strict=True))
 
 
 def key_of(job: Job) -> str:
@@ -99,13 +115,22 @@ def _read(path: Path) -> Result | None:
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each; on an error those that wait are dropped."""
+    """Processes of one thread each; on an error those that wait are dropped.
+
+    Raises:
+        ExpungeError: one of them ended before its job was done.
+    """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ.update(dict.fromkeys(VARIABLES, "1"))  # inherited by those that start inside
     context = multiprocessing.get_context("spawn")  # a forked torch with threads may hang
     pool = ProcessPoolExecutor(max(1, count), context, _started)
     try:
         yield pool
+    except BrokenProcessPool:
+        raise ExpungeError(
+            "A process ended before its job was done, perhaps for lack of memory. Finished jobs "
+            "are kept; run this again with fewer --processes."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():
@@ -127,11 +152,12 @@ def _started() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _finished(futures: Mapping[Future[Result], int]) -> Iterator[Future[Result]]:
+def _finished(futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    """Each when it is done; of several the sound ones first, since an error ends all."""
     waiting = set(futures)
     while waiting:
         finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield from sorted(finished, key=futures.__getitem__)
+        yield from sorted(finished, key=lambda future: future.exception() is not None)
 
 
 def _done(job: Job) -> Result:

@@ -9,8 +9,6 @@ import typer
 from expunge.benchmarks import (
     continual_digits,
     near_duplicates,
-    sparsity,
-    sparsity_tables,
     speed_aggregation,
     speed_classification,
 )
@@ -19,6 +17,9 @@ from expunge.benchmarks.classification.worlds import WORLDS
 from expunge.benchmarks.corrective import picture as corrective_picture
 from expunge.benchmarks.corrective import protocol as corrective_protocol
 from expunge.benchmarks.corrective import tables as corrective_tables
+from expunge.benchmarks.sparsity import protocol as sparsity_protocol
+from expunge.benchmarks.sparsity import tables as sparsity_tables
+from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
@@ -168,11 +169,11 @@ def sparsity_and_gaps(
     ] = False,
     pruners: Annotated[
         list[str] | None,
-        typer.Option("--pruner", help=f"One of {', '.join(sparsity.PRUNERS)}; repeatable."),
+        typer.Option("--pruner", help=f"One of {', '.join(PRUNERS)}; repeatable."),
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option("--method", help=f"One of {', '.join(sparsity.SUBJECTS)}; repeatable."),
+        typer.Option("--method", help=f"One of {', '.join(SUBJECTS)}; repeatable."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
     processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
@@ -182,8 +183,8 @@ def sparsity_and_gaps(
 ) -> None:
     """Prune first, then unlearn: the gap to sparse and dense oracles by sparsity."""
     writable_folder(out, "The folder of --out,")
-    chosen = sparsity.FULL if full else sparsity.QUICK
-    result = sparsity.Protocol(
+    chosen = sparsity_protocol.FULL if full else sparsity_protocol.QUICK
+    result = sparsity_protocol.Protocol(
         out,
         chosen.world,
         tuple(pruners or chosen.pruners),

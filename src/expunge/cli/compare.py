@@ -44,7 +44,7 @@ from expunge.cli.output import JsonPath, console, table, writable_folder, write_
 from expunge.cli.own_method import MethodClass, method_classes
 from expunge.cli.run_file import PAPER, PRESET, Loaded, read
 from expunge.errors import ExpungeError
-from expunge.methods.presets import fields_of, starting_point
+from expunge.methods.presets import AtPreset, fields_of, starting_point
 from expunge.run import Run
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
@@ -354,7 +354,7 @@ def figures(compared: Compared) -> dict[str, Any]:
         "presets": {
             c.name: {str(s): list(compared.cells[c.name, s].presets) for s in compared.seeds}
             for c in compared.contenders
-            if c.chosen.endswith(PRESET)
+            if isinstance(c.method, AtPreset)
         },
         "records": compared.records(),
     }

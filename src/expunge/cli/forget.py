@@ -64,11 +64,16 @@ def forget(
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
     show(loaded, course, oracle)
     left = kept(loaded, original, course)
-    _check_kept(loaded, left, keep_at_least)
+    found = figures(loaded, course, oracle, left)
+    try:
+        _check_kept(loaded, left, keep_at_least)
+    except ExpungeError:  # what was measured is worth reading, most of all of a refused model
+        write_json(json, {**found, "stored": False})
+        raise
     store(loaded)
     console.print(STATES[deletion_state(loaded.deployment.history)])
     console.print(f"Written to {loaded.out}", soft_wrap=True)
-    write_json(json, figures(loaded, course, oracle, left))
+    write_json(json, {**found, "stored": True})
 
 
 def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:

@@ -72,7 +72,7 @@ class FisherForgetting:
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """The alpha at which the noise is as long as :data:`SHARE` says, at the largest 1 / F."""
-        deviation = SHARE * typical_weight(problem.model)
+        deviation = SHARE * typical_weight(problem)
         return replace(self, alpha=deviation**2 / MOST)
 
     @property

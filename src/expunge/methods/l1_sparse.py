@@ -56,7 +56,7 @@ class L1Sparse(ByDescent):
     }
     preset_rule: ClassVar[str] = (
         "4 passes; the learning rate that leads as far in their steps as the published one in its "
-        "1,760, 0.02 at most, less where the retain rows are lost"
+        "1,760, 0.03 at most, less where the retain rows are lost"
     )
 
     gamma: float = 1e-3

@@ -29,7 +29,7 @@ from expunge.data.samples import Batch, Samples, batches
 from expunge.descent.length import batches_of
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits, HasNeutral, able
-from expunge.methods.protocol import Artifact, Method, Outcome
+from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -50,12 +50,14 @@ PASS, SMALLEST = 32, 16
 FORGET_PASS, SMALLEST_FORGET = 4, 4
 """The same of a pass over the forget set alone."""
 
+STEPS = ("epochs", "batch_size")
+"""Fields that a rate belongs to."""
+
 READ_AT_ONCE = 256
 """Rows whose loss is taken at a time."""
 
 LOOKED_AT = 1024
-"""Forget rows at most of which the neutral gradient is taken."""
-
+"""Rows at most of which the neutral gradient is taken, or whose answers are looked at."""
 
 M = TypeVar("M", bound=Method)
 
@@ -68,7 +70,7 @@ class HasPreset(Protocol):
     """
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """The method with the fields that fit a problem.
+        """The method with the fields that fit a problem; none that ``prepare`` depends on differs.
 
         Args:
             problem: as :meth:`~expunge.methods.protocol.Method.unlearn` sees it; of the roles that
@@ -114,8 +116,20 @@ class AtPreset:
 
     @classmethod
     def of(cls, method: Method, given: Iterable[str] = ()) -> Method:
-        """The method at its preset; one without a preset, as it is."""
-        return cls(method, tuple(given)) if isinstance(method, HasPreset) else method
+        """The method at its preset; one without a preset, as it is.
+
+        Raises:
+            ExpungeError: the number of steps is given and no rate: the preset's rate is for its
+                own number of them.
+        """
+        given = tuple(given)
+        if set(given) & set(STEPS) and not any("learning_rate" in name for name in given):
+            raise ExpungeError(
+                f"{', '.join(given)} of {method.name} was given beside its preset, which finds the "
+                "learning rate for its own number of steps; leave it out, give the rate, too, or "
+                "take the paper's values for the others (`preset: false`)."
+            )
+        return cls(method, given) if isinstance(method, HasPreset) else method
 
     @property
     def name(self) -> str:
@@ -150,6 +164,11 @@ class AtPreset:
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """What the method prepares; no field of a preset changes it."""
         return self.method.prepare(problem, run)
+
+    @property
+    def preparation(self) -> object:
+        """That of the method."""
+        return preparation_of(self.method)
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """Find the fields, and unlearn with them."""
@@ -208,7 +227,7 @@ class Reach:
 
     def adam_rate(self, problem: Problem, steps: int) -> float:
         """The rate at which ``steps`` steps of Adam, all in one direction, lead as far."""
-        return self.of(problem) * typical_weight(problem.model) / max(1, steps)
+        return self.of(problem) * typical_weight(problem) / max(1, steps)
 
     def sgd_rate(self, problem: Problem, steps: int, momentum: float, run: Run) -> float:
         """The rate at which ``steps`` steps of SGD along the neutral gradient lead as far.
@@ -228,7 +247,6 @@ methods with nothing that keeps the rest, and for those with it."""
 CLIMB = tuple(1.35**power for power in range(-8, 3))
 """Factors of a rate that are tried one after another, the smallest first."""
 
-
 BACK = (1.0, 0.3, 0.1, 0.03)
 """Shares of a rate that are tried one after another where the model is lost."""
 
@@ -236,7 +254,14 @@ STEADY = 0.95
 """Share of the right answers on retain rows that has to stay."""
 
 
-def climbed(method: M, rate: float, rise: Reach, problem: Problem, run: Run) -> M:
+def climbed(
+    method: M,
+    rate: float,
+    rise: Reach,
+    problem: Problem,
+    run: Run,
+    tried_on: Problem | None = None,
+) -> M:
     """The method at the smallest of several rates that lifts the loss on the forget set enough.
 
     Each try answers the request, and is thrown away.
@@ -247,6 +272,7 @@ def climbed(method: M, rate: float, rise: Reach, problem: Problem, run: Run) -> 
         rise: how far the loss is to rise.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
+        tried_on: what tries answer where it is not ``problem``: the same with fewer retain rows.
 
     Raises:
         ExpungeError: whole classes are to go, and at no rate they do.
@@ -258,10 +284,7 @@ def climbed(method: M, rate: float, rise: Reach, problem: Problem, run: Run) -> 
         return found
 
     def model(factor: float) -> nn.Module:
-        seen = problem.opened(method.unlearns_with)
-        [change] = at(factor).unlearn(seen, Artifact(), run).changes
-        assert isinstance(change, Delta | Replacement)
-        return change.applied_to(problem.model)
+        return _answer(at(factor), tried_on or problem, run)
 
     return at(climb(model, rise, problem, run))
 
@@ -310,7 +333,7 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
             "here. Take another (`expunge methods` lists them), or give its fields, such as "
             "`learning_rate`."
         )
-    return 1.0
+    return min(1.0, max(losses))  # no further than where a loss was still finite
 
 
 def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> M:
@@ -338,22 +361,31 @@ def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> 
     draws = run.generator("preset/retain")
     rows = torch.randperm(len(retain), generator=draws)[:LOOKED_AT]
     looked_at, given = retain.select(rows), cast(Any, method)
-    before = after = _share_right(problem, problem.model, looked_at, run)
+    before, after = _share_right(problem, problem.model, looked_at, run), math.nan
     for share in BACK:
         tried: M = replace(given, **{name: share * getattr(method, name) for name in rates})
         try:
-            [change] = tried.unlearn(problem.opened(tried.unlearns_with), Artifact(), run).changes
+            model = _answer(tried, problem, run)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
             continue
-        assert isinstance(change, Delta | Replacement)
-        after = _share_right(problem, change.applied_to(problem.model), looked_at, run)
+        after = _share_right(problem, model, looked_at, run)
         if after >= STEADY * before:
             return tried
     raise ExpungeError(
         f"The preset of {method.name} keeps the model at no rate that was tried: accuracy on "
-        f"retained rows fell from {before:.3g} to {after:.3g} even at {BACK[-1]:g} of its rate. "
+        f"retained rows fell from {before:.3g} to {after:.3g} (nan: weights no longer finite) even "
+        f"at {BACK[-1]:g} of its rate. "
         "Take another method (`expunge methods` lists them), or give its fields."
     )
+
+
+def _answer(method: Method, problem: Problem, run: Run) -> nn.Module:
+    """The model of a try, which leaves no checkpoint: that is the answer's own."""
+    trying = replace(run, checkpoints=None)
+    outcome = method.unlearn(problem.opened(method.unlearns_with), Artifact(), trying)
+    [change] = outcome.changes
+    assert isinstance(change, Delta | Replacement)
+    return change.applied_to(problem.model)
 
 
 def _share_right(problem: Problem, model: nn.Module, samples: Samples, run: Run) -> float:
@@ -377,7 +409,7 @@ def _forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
 def wandering_rate(problem: Problem, share: float, steps: int) -> float:
     """The rate at which ``steps`` steps of Adam in directions of their own lead that far: the root
     of their number times one."""
-    return share * typical_weight(problem.model) / math.sqrt(max(1, steps))
+    return share * typical_weight(problem) / math.sqrt(max(1, steps))
 
 
 def as_far(rate: float, published: int, steps: int, most: float) -> float:
@@ -444,10 +476,11 @@ def weights_norm(model: nn.Module) -> float:
     return _norm(_moving(model))
 
 
-def typical_weight(model: nn.Module) -> float:
-    """Root of the mean square of all weights that may move."""
-    moving = _moving(model)
-    return _norm(moving) / math.sqrt(sum(t.numel() for t in moving.values()))
+def typical_weight(problem: Problem) -> float:
+    """Root of the mean square of all weights that may move; of a pruned model, of those it has."""
+    moving, support = _moving(problem.model), problem.support
+    count = sum(int(support[n].sum()) if n in support else t.numel() for n, t in moving.items())
+    return _norm(moving) / math.sqrt(max(1, count))
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class PruneThenUnlearn:
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """The inner method at its preset."""
-        return replace(self, method=preset_of(self.method, problem, run))
+        return replace(self, method=preset_of(self.method, self._inner(problem), run))
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -87,14 +87,18 @@ class PruneThenUnlearn:
             ExpungeError: the record has no masks or those of another model, the recipe trains
                 without pruning, or a change is of a kind that has no weights of its own.
         """
+        inner = self._inner(problem)
+        opened = inner.opened(self.method.unlearns_with)
+        outcome = self.method.unlearn(opened, artifact, run)
+        changes = tuple(_within(c, problem.model, inner.support) for c in outcome.changes)
+        return replace(outcome, changes=changes)
+
+    def _inner(self, problem: Problem) -> Problem:
+        """The problem of the sparse model."""
         masks = masks_of(problem.record)
         _check(problem.model, masks)
-        inner = problem.opened(self.method.unlearns_with)
-        if inner.recipe is not None:
-            inner = replace(inner, recipe=_under(inner.recipe, masks))
-        outcome = self.method.unlearn(replace(inner, support=masks), artifact, run)
-        changes = tuple(_within(change, problem.model, masks) for change in outcome.changes)
-        return replace(outcome, changes=changes)
+        recipe = None if problem.recipe is None else _under(problem.recipe, masks)
+        return replace(problem, recipe=recipe, support=masks)
 
 
 def _check(model: nn.Module, masks: Masks) -> None:

@@ -114,7 +114,7 @@ class Scrub(ByDescent):
         retain, forget = problem.data[Role.RETAIN], problem.data[Role.FORGET]
         order = torch.randperm(len(retain), generator=run.generator("preset/retain"))
         data = {Role.FORGET: forget, Role.RETAIN: retain.select(order[: len(forget)])}
-        return climbed(fitting, rate, RISE, replace(problem, data=data), run)
+        return climbed(fitting, rate, RISE, problem, run, replace(problem, data=data))
 
     def descent(self) -> Descent:
         """One player, two terms in turns."""

@@ -1,7 +1,7 @@
 """The oracle corner: every method by its distances to the oracle, which stands in the corner.
 
 One panel holds forgetting against what is retained, the other membership against held-out rows. The
-shaded rectangle is how far the oracles themselves are from their mean: nothing is nearer than that.
+shaded rectangle is how far an oracle is from the others: nothing nearer than that means anything.
 """
 
 import io
@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from expunge.audit.plots import LIGHT, Theme
-from expunge.benchmarks.classification.tables import SETTINGS, Line, Setting, lines, settings_of
+from expunge.benchmarks.classification.tables import (
+    SETTINGS,
+    Cell,
+    Line,
+    Setting,
+    centre_of,
+    each_and_others,
+    lines,
+    settings_of,
+)
 
 PANELS = (
     ("UA", "RA", "forget rows (UA)", "retain rows (RA)"),
@@ -80,13 +89,19 @@ def _panel(
     pair: tuple[str, str],
     oracle: Line,
     methods: Sequence[Line],
-    oracles: Sequence[Mapping[str, float]],
+    oracles: Sequence[Cell],
     theme: Theme,
 ) -> None:
     centre = [_mean(oracle, name) for name in pair]
     spread = [
-        max(LEAST, fmean(abs(o[name] - middle) for o in oracles))
-        for name, middle in zip(pair, centre, strict=True)
+        max(
+            LEAST,
+            fmean(
+                abs(float(one[name] or 0) - centre_of(others)[name])
+                for one, others in each_and_others(oracles)
+            ),
+        )
+        for name in pair
     ]
     axes.add_patch(
         Rectangle((LEAST / 2, LEAST / 2), spread[0], spread[1], color=theme.line, zorder=0)

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from expunge import registry
+from expunge.audit.case import source_of
 from expunge.audit.tuning import STARTUP
 from expunge.benchmarks.classification.work import (
     TOLERANCE,
@@ -20,10 +21,9 @@ from expunge.benchmarks.classification.work import (
     References,
     Training,
     Tuning,
-    source_of,
 )
 from expunge.benchmarks.classification.worlds import WORLDS, Kind, world
-from expunge.benchmarks.jobs import Result, Some, Told, conducted
+from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.errors import ExpungeError
 
 LEFT_OUT = {"retrain": "it is the oracle"}
@@ -59,6 +59,11 @@ class Protocol:
                 raise ExpungeError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
         for name in self.methods:
             registry.load("methods", name)
+        for given in (self.worlds, self.methods):
+            if len(set(given)) < len(given):
+                raise ExpungeError(
+                    f"{', '.join(given)} was given; each world and each method is expected once."
+                )
         if self.seeds < 2:
             raise ExpungeError(
                 f"{self.seeds} seed was given; at least 2 are expected, since one oracle alone "
@@ -70,7 +75,7 @@ class Protocol:
         seeds = tuple(range(self.seeds))
         places = [Place(name, world(name).digest, self.folder) for name in self.worlds]
         asked = [Asking(p, kind, seeds) for p in places for kind in p.room.requests]
-        sources = {name: source_of(name) for name in self._methods()}
+        sources = {name: source_of(registry.load("methods", name)) for name in self._methods()}
         trained = self._jobs(
             [Training(p, None, seed) for p in places for seed in seeds]
             + [Training(a.place, a.kind, seed) for a in asked for seed in seeds],
@@ -79,7 +84,7 @@ class Protocol:
         references = self._jobs([References(a) for a in asked], told)
         tuned = self._jobs(
             [Tuning(a, name, its, self.trials) for a in asked for name, its in sources.items()],
-            told if self.trials else lambda title, stored: None,
+            told if self.trials else lambda title, stored: None,  # each only asks what fits
         )
         answers = self._jobs(
             [
@@ -136,8 +141,7 @@ class Protocol:
         return [name for name in named if name not in LEFT_OUT or name in self.methods]
 
     def _jobs(self, jobs: Sequence[Some], told: Told) -> dict[Some, Result]:
-        found = conducted(jobs, self.folder / "results", self.processes, told)
-        return dict(zip(jobs, found, strict=True))
+        return by_job(jobs, self.folder / "results", self.processes, told)
 
 
 def _seconds(trained: Mapping[Training, Result], place: Place, kind: Kind | None) -> float:
@@ -154,5 +158,7 @@ def _parameters(tuned: Result) -> dict[str, tuple[tuple[str, Any], ...] | None]:
     if "unfit" in tuned:
         return {}
     given: Mapping[str, Any] | None = tuned["parameters"]
+    if tuned["preset"]:
+        return {"preset": None, "tuned": None}
     best = {} if given is None else {"tuned": tuple(sorted(given.items()))}
     return {"preset": None, **best}

@@ -5,8 +5,6 @@ first seed and on validation rows alone, against the mean of the oracles; it is 
 seed and read on test rows, as it comes and matched at equal retained accuracy.
 """
 
-import hashlib
-import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,25 +18,33 @@ from torch import nn
 
 from expunge import registry
 from expunge.aggregation.sum import Sum
-from expunge.audit.case import reason_of
+from expunge.audit.case import digest_of_code, reason_of
 from expunge.audit.gap import Scores
 from expunge.audit.kept_models import KeptModels
-from expunge.audit.matching import Level, Line, common_factor
-from expunge.audit.strength import Search
+from expunge.audit.matching import Level, matched
 from expunge.audit.tuning import Evaluation, Trials
-from expunge.benchmarks.classification.rows import Answers, Asked, Figures, share_right, zrf
+from expunge.benchmarks.classification.rows import (
+    MOST,
+    MOST_VECTORS,
+    Answers,
+    Asked,
+    Figures,
+    share_right,
+    zrf,
+)
 from expunge.benchmarks.classification.worlds import Kind, World, world
 from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
+from expunge.data.samples import Samples
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
-from expunge.methods.presets import fields_of, preset_of
+from expunge.methods.presets import AtPreset, HasPreset, fields_of, preset_of
 from expunge.methods.protocol import Method, missing, unlearn
 from expunge.methods.search import Space, WholeNumber, space_of
 from expunge.problem import Problem
-from expunge.recipe import Role
+from expunge.recipe import Recipe, Role
 from expunge.run import Run
 from expunge.signals.accuracy import ACCURACY
 from expunge.signals.ask import predict
@@ -62,13 +68,20 @@ class Place:
     folder: Path
 
     def facts(self) -> dict[str, object]:
-        """What a result depends on."""
-        return {"world": self.world, "digest": self.digest}
+        """What a result depends on: the world, and the code that trains."""
+        return {"world": self.world, "digest": self.digest, "learning": _learning()}
 
     @property
     def room(self) -> World:
         """The world itself."""
         return world(self.world)
+
+
+@cache
+def _learning() -> str:
+    """The digest of the code that trains, read once a process."""
+    package = Path(__file__).parents[2]
+    return digest_of_code(package / name for name in ("descent", "learning"))
 
 
 @dataclass(frozen=True)
@@ -92,32 +105,35 @@ class Training:
 
     def done(self) -> Result:
         """Train and keep the model."""
+        recipe, data = self._task()  # what is read for it is no part of the training
         start = time.process_time()
-        model = self._made(Run(self.seed))
+        model = recipe.make(data, Run(self.seed)).model
         seconds = time.process_time() - start
         KeptModels(self._folder).get(key_of(self), model, lambda: model)
         return {"seconds": seconds, "model": digest_of(model)}
 
     def model(self) -> nn.Module:
         """The kept model; trained again where its file is gone."""
-        recipe = self.place.room.recipe
-        run = Run(self.seed)
+        recipe, data = self._task()
         return KeptModels(self._folder).get(
-            key_of(self), recipe.builder(self.seed), lambda: self._made(run)
+            key_of(self),
+            recipe.builder(self.seed),
+            lambda: recipe.make(data, Run(self.seed)).model,
         )[0]
 
     @property
     def _folder(self) -> Path:
         return self.place.folder / "models"
 
-    def _made(self, run: Run) -> nn.Module:
+    def _task(self) -> tuple[Recipe, dict[Role, Samples]]:
+        """The recipe of the seed, and the rows that it sees."""
         room = self.place.room
         train = room.train
         if self.kind is not None:
-            forget = {*Asked.of(room, self.kind, "validation").forget.ids}
+            forget = {*asked_on_validation(self.place.world, self.kind).forget.ids}
             kept = [place for place, name in enumerate(train.ids) if name not in forget]
             train = train.select(torch.tensor(kept))
-        return room.recipe.with_seed(self.seed).make({Role.TRAIN: train}, run).model
+        return room.recipe.with_seed(self.seed), {Role.TRAIN: train}
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,8 @@ class Asking:
         """What a result depends on."""
         room = self.place.room
         asked = {"request": room.request(self.kind).digest(), "shown": room.shown}
-        return {**self.place.facts(), **asked, "seeds": list(self.seeds)}
+        most = {"rows": dict(MOST), "vectors": MOST_VECTORS, "tolerance": TOLERANCE, "share": SHARE}
+        return {**self.place.facts(), **asked, **most, "seeds": list(self.seeds)}
 
     def base(self, seed: int) -> nn.Module:
         """The base of a seed."""
@@ -212,7 +229,7 @@ class Tuning:
         }
 
     def done(self) -> Result:
-        """The best parameters, and what every trial gave."""
+        """The best parameters, or that the preset was best; and what every trial gave."""
         kind, asking = registry.load("methods", self.method), self.asking
         place, seed = asking.place, asking.seeds[0]
         room, asked = place.room, asked_on_validation(place.world, asking.kind)
@@ -220,7 +237,7 @@ class Tuning:
         if lacks := missing(kind(), asking.problem(base, seed, kind())):
             return {"unfit": " and ".join(lack.clause for lack in lacks)}
         if self.trials == 0:
-            return {"parameters": None, "trials": []}
+            return {"parameters": None, "preset": False, "trials": []}
         oracles = [
             Answers.of(room, asked, oracle, Run(seed)).quick() for oracle in asking.oracles()
         ]
@@ -240,10 +257,14 @@ class Tuning:
             return Evaluation(fmean(parts.values()), parts, scores, given.seconds)
 
         trials = Trials(place.folder / "trials" / f"{key_of(self)}.db")
-        found = trials.tune(self.method, key_of(self), space, made, objective, self.trials, seed)
+        preset = AtPreset.of(kind()) if isinstance(kind(), HasPreset) else None
+        found = trials.tune(
+            self.method, key_of(self), space, made, objective, self.trials, seed, preset=preset
+        )
         best = found.best
         return {
-            "parameters": None if best is None else {**fixed, **best.parameters},
+            "parameters": None if best is None or best.preset else {**fixed, **best.parameters},
+            "preset": best is not None and best.preset,
             "gap": None if best is None else best.gap,
             "trial": None if best is None else best.number,
             "trials": [
@@ -325,27 +346,27 @@ class Answering:
         asking = self.asking
         kind = registry.load("methods", self.method)
         base = asking.base(self.seed)
+        problem = asking.problem(base, self.seed, kind())
         try:
             start = time.process_time()
             if self.parameters is None:
-                problem = asking.problem(base, self.seed, kind())
                 method = preset_of(kind(), problem, Run(self.seed))
             else:
                 method = kind(**dict(self.parameters))
             fitting = time.process_time() - start
             given = Answered.of(asking, method, base, self.seed)
-            reader = Reader(asking)
-            comes = reader.figures(given.model, self.seed)
-            factor, matched = reader.matched(base, given.model, method.sequential, self.seed)
         except Exception as error:  # a method may fail in any way; the others go on
             return {"failed": reason_of(error)}
+        reader = Reader(asking)
+        comes = reader.figures(given.model, self.seed)
+        factor, at_level = reader.matched(base, given.model, method.sequential, self.seed)
         return {
             "parameters": fields_of(method),
             "seconds": given.seconds,
             "preparing seconds": given.prepared,
             "fitting seconds": fitting,
             "as it comes": comes,
-            "matched": matched,
+            "matched": at_level,
             "factor": factor,
         }
 
@@ -372,7 +393,7 @@ class Reader:
         return self._of(answers, self.oracles, seed)
 
     def of_oracle(self, place: int) -> Figures:
-        """Everything about one oracle, its distances to the other oracles."""
+        """Everything about one oracle; its distances are those to the other oracles."""
         others = [o for i, o in enumerate(self.oracles) if i != place]
         return self._of(self.oracles[place], others, self._asking.seeds[place])
 
@@ -389,11 +410,9 @@ class Reader:
         def retained(one: nn.Module) -> float:
             return share_right(predict(self._room.family, one, rows, Run(seed)))
 
-        line = Line.through(base, model)
         level = Level(ACCURACY, retained(base), TOLERANCE)
-        search = Search(upper=1.0 if replaced else 4.0)
-        factor = common_factor(line, retained, level, search, beyond=not replaced)
-        return factor, self.figures(line.at(factor), seed)
+        factor, at_level = matched(base, model, retained, level, replaced=replaced)
+        return factor, self.figures(at_level, seed)
 
 
 @dataclass(frozen=True)
@@ -418,9 +437,3 @@ class References:
             "originals": [reader.figures(self.asking.base(seed), seed) for seed in seeds],
             "oracles": [reader.of_oracle(place) for place in range(len(seeds))],
         }
-
-
-def source_of(method: str) -> str:
-    """SHA-256 (hexadecimal) of the file of a registered method."""
-    path = inspect.getsourcefile(registry.load("methods", method))
-    return hashlib.sha256(Path(path).read_bytes() if path else b"").hexdigest()

@@ -31,7 +31,7 @@ from expunge.learning.supervised.plain import Plain
 from expunge.models.cnn import SmallCnn
 from expunge.models.resnet import ResNet18
 from expunge.models.vit import VisionTransformer
-from expunge.recipe import Recipe
+from expunge.recipe import Recipe, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Run
 from expunge.storage import Bundle
@@ -125,7 +125,7 @@ def _random(train: Samples) -> dict[Kind, Request]:
 def digits(name: str) -> World:
     """Handwritten digits of 8 x 8 pixels and a fully connected network."""
     work = digits_classifier_work()
-    train = work.data[next(iter(work.data))]
+    train = work.data[Role.TRAIN]
     return World(
         name,
         "1,078 digits of 8 x 8 pixels, ten classes; fully connected 64-96-96-10",
@@ -212,7 +212,7 @@ def clothes_vit(name: str) -> World:
 def emoji(name: str) -> World:
     """Emoji in colour, by their group, and a ResNet-18 of width 8."""
     table = emoji_grid.load(None)
-    names = sorted(set(table["group"]))
+    names = sorted(set(table["group"][:]))
     groups = torch.tensor([names.index(group) for group in table["group"][:]])
     pixels = F.avg_pool2d(emoji_grid.tensors(table)["image"].float() / 255, 2)
     ids = [str(name) for name in table["id"][:]]
@@ -353,7 +353,7 @@ def _tokens(table: datasets.Dataset, digest: str) -> dict[str, Tensor]:
         tokenizer.enable_padding(length=LENGTH)
         texts = [
             f"{line}\n{text}"
-            for line, text in zip(table["subject_line"], table["text"], strict=True)
+            for line, text in zip(table["subject_line"][:], table["text"][:], strict=True)
         ]
         found = tokenizer.encode_batch([text[: 40 * LENGTH] for text in texts])
         return Bundle(

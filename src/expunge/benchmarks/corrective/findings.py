@@ -121,13 +121,13 @@ def _useless_retraining(means: _Means, low: list[float]) -> Iterator[Finding]:
 
 def _ssd_leads(means: _Means, name: str) -> Iterator[Finding]:
     before = means.reference("original", "retained")
-    shares = [share for share in (0.5, 0.8) if share in means.shares]
     for variant in ("as it comes", "matched"):
-        leads, losses = [], []
-        for share in shares:
+        shares, leads, losses = [], [], []
+        for share in (0.5, 0.8):
             mine, its = means.of(name, share, variant=variant), means.of(RETRAIN, share)
             kept = means.of(name, share, "retained", variant)
             if mine is not None and its is not None and kept is not None:
+                shares.append(share)
                 leads.append(mine - its)
                 losses.append(before - kept)
         if leads:

@@ -5,15 +5,13 @@ Unlearning, in its settings. Theirs are for 50,000 rows; here a batch has as man
 training. Every other registered method enters with its own fields.
 """
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, Self
 
 from expunge import registry
+from expunge.audit.case import source_of
 from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method
 from expunge.methods.search import Range, Space, WholeNumber, space_of
@@ -87,12 +85,10 @@ class Form:
         return Space(ranges, {name: getattr(method, name) for name in ranges}, found.declared)
 
     def facts(self) -> dict[str, object]:
-        """What a result depends on: fields, ranges, and the file of the method's class."""
-        path = inspect.getsourcefile(registry.load("methods", self.registered))
-        source = sha256(Path(path).read_bytes()).hexdigest() if path else ""
+        """What a result depends on: fields, ranges, and the method's code."""
         return {
             "method": self.registered,
-            "source": source,
+            "source": source_of(registry.load("methods", self.registered)),
             "made": repr(self.made({})),
             "space": repr(self.space()),
             "follows": dict(self.follows),
@@ -124,21 +120,18 @@ OF_THE_PAPER = (
     Form(SSD, "ssd", prepared_once=True, retain_only=True),
     Form(SSD_FIXED, "ssd", {"alpha": 5.0}, tuned=False, prepared_once=True, retain_only=True),
 )
-
-DAMPENING = ("lfssd",)
-"""Other registered methods whose one preparation serves all trials: strengths alone are varied."""
 """Exact unlearning of all blocks is retraining, so ``eu-k`` spares one. The last row is the setting
 that the expected direction was measured with."""
 
-LEFT_OUT = {"prune-then-unlearn": "it starts from a pruned model"}
-"""Registered methods that are not run, and why."""
+DAMPENING = ("lfssd",)
+"""Other registered methods whose one preparation serves all trials: strengths alone are varied."""
 
 
 @cache
 def forms() -> Mapping[str, Form]:
     """All forms by name: those of the paper, then every other registered method."""
     found = {form.name: form for form in OF_THE_PAPER}
-    there = {form.registered for form in OF_THE_PAPER} | LEFT_OUT.keys()
+    there = {form.registered for form in OF_THE_PAPER}
     others = [name for name in registry.names("methods") if name not in there]
     found |= {name: Form(name, name, prepared_once=name in DAMPENING) for name in others}
     return {**found, "ssd, all rows": Form("ssd, all rows", "ssd", prepared_once=True)}

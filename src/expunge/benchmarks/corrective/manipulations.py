@@ -102,8 +102,14 @@ class Manipulation(Protocol):
         """
         ...
 
-    def read(self, asked: Asked, held_out: TensorSamples) -> Reading:
-        """What a model makes of held-out rows, which are clean."""
+    def read(self, asked: Asked, held_out: TensorSamples, train: TensorSamples) -> Reading:
+        """What a model makes of held-out rows, which are clean.
+
+        Args:
+            asked: the model.
+            held_out: the rows.
+            train: the training rows, of which the manipulation may have taken something.
+        """
         ...
 
     def retained(self, asked: Asked, held_out: TensorSamples) -> float:
@@ -138,7 +144,7 @@ class PatchTrigger:
         """Draw rows of any class; the patch has the largest value of the training pictures."""
         chosen = torch.randperm(len(rows), generator=generator)[: _count(self.share, rows)]
         images, labels = rows.columns["image"].clone(), rows.columns["label"].clone()
-        images[chosen] = self._stamped(images[chosen], float(images.max()))
+        images[chosen] = self._stamped(images[chosen], _brightest(rows))
         labels[chosen] = self.target
         spoiled = rows.with_column("image", images).with_column("label", labels)
         return Manipulated(spoiled, rows, chosen)
@@ -149,14 +155,14 @@ class PatchTrigger:
         stamped[..., -self.side :, -self.side :] = brightest
         return stamped
 
-    def triggered(self, rows: TensorSamples) -> TensorSamples:
-        """Rows with the patch and their own labels."""
-        images = rows.columns["image"]
-        return rows.with_column("image", self._stamped(images, float(images.max())))
+    def triggered(self, rows: TensorSamples, train: TensorSamples) -> TensorSamples:
+        """Rows with the patch of the training pictures and their own labels."""
+        images = self._stamped(rows.columns["image"], _brightest(train))
+        return rows.with_column("image", images)
 
-    def read(self, asked: Asked, held_out: TensorSamples) -> Reading:
+    def read(self, asked: Asked, held_out: TensorSamples, train: TensorSamples) -> Reading:
         """Pictures with the patch are corrected, those without it retained."""
-        under = asked(self.triggered(held_out))
+        under = asked(self.triggered(held_out, train))
         return Reading(
             float(corrected_accuracy_under_trigger(under, self.target)[0]),
             self.retained(asked, held_out),
@@ -204,7 +210,7 @@ class InterclassConfusion:
         mixed = chosen[torch.randperm(len(chosen), generator=generator)]
         return Manipulated(rows.with_column("label", labels), rows, mixed)
 
-    def read(self, asked: Asked, held_out: TensorSamples) -> Reading:
+    def read(self, asked: Asked, held_out: TensorSamples, train: TensorSamples) -> Reading:
         """The two classes are corrected, the others retained; attacked: answered as the other."""
         found = asked(held_out)
         return Reading(
@@ -252,7 +258,7 @@ class RandomSwap:
         labels[chosen] = labels[chosen][order]
         return Manipulated(rows.with_column("label", labels), rows, chosen)
 
-    def read(self, asked: Asked, held_out: TensorSamples) -> Reading:
+    def read(self, asked: Asked, held_out: TensorSamples, train: TensorSamples) -> Reading:
         """Plain accuracy."""
         right = self.retained(asked, held_out)
         return Reading(right, right)
@@ -264,6 +270,10 @@ class RandomSwap:
     def corrected(self, found: Predictions) -> float:
         """Plain accuracy."""
         return _share_right(found)
+
+
+def _brightest(rows: TensorSamples) -> float:
+    return float(rows.columns["image"].max())
 
 
 def _count(share: float, rows: TensorSamples) -> int:

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from expunge.benchmarks.corrective.findings import findings
-from expunge.benchmarks.corrective.forms import LEFT_OUT, OF_THE_PAPER, forms
+from expunge.benchmarks.corrective.forms import OF_THE_PAPER, forms
 from expunge.benchmarks.corrective.manipulations import (
     InterclassConfusion,
     Manipulation,
@@ -15,7 +15,7 @@ from expunge.benchmarks.corrective.manipulations import (
     RandomSwap,
 )
 from expunge.benchmarks.corrective.work import TOLERANCE, Correction, References, Setting, place
-from expunge.benchmarks.jobs import Job, Result, Told, conducted
+from expunge.benchmarks.jobs import Job, Result, Told, by_job
 from expunge.errors import ExpungeError
 
 TENTHS = tuple(step / 10 for step in range(1, 11))
@@ -124,9 +124,7 @@ class Protocol:
         """
         for part in self.parts:
             place(part.world)  # refuse at once, not after hours
-        jobs = self.jobs()
-        results = conducted(jobs, self.folder / "results", self.processes, told)
-        done = dict(zip(jobs, results, strict=True))
+        done = by_job(self.jobs(), self.folder / "results", self.processes, told)
         panels = [
             self._panel([part for part in self.parts if part.panel == panel], done)
             for panel in dict.fromkeys(part.panel for part in self.parts)
@@ -137,7 +135,6 @@ class Protocol:
             "tolerance": TOLERANCE,
             "collapsed below": COLLAPSED,
             "damaged below": DAMAGED,
-            "left out": dict(LEFT_OUT),
             "panels": panels,
             "findings": [finding for panel in panels for finding in findings(panel)],
         }
@@ -187,7 +184,7 @@ def _cell(results: Sequence[Result], originals: Sequence[float]) -> dict[str, An
         "collapsed": sum(share < COLLAPSED for share in kept),
         "damaged": sum(share < DAMAGED for share in kept),
         "factor": [r["factor"] for r in results],
-        "seconds": fmean(float(r["seconds"]) for r in results),
+        "processor seconds": fmean(float(r["processor seconds"]) for r in results),
         "parameters": [r["parameters"] for r in results],
         "failed trials": sum("failed" in trial for r in results for trial in r["trials"]),
         "warnings": sorted({text for r in results for text in r["warnings"]}),

@@ -99,7 +99,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "accuracy on validation rows; no test row and no hidden row is looked at.",
         f"Matched: scaled to lose at most {100 * result['tolerance']:.0f} points of the original's "
         "retained accuracy on validation rows.",
-        *(f"Not run: {name}, since {why}." for name, why in result["left out"].items()),
     ]
 
 

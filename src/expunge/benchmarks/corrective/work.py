@@ -10,7 +10,7 @@ itself is never shown a clean label.
 import dataclasses
 import functools
 import tempfile
-import warnings
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,7 @@ from torch import nn
 from expunge.aggregation.sum import Sum
 from expunge.audit.case import reason_of
 from expunge.audit.gap import Scores
-from expunge.audit.matching import Level, Line, common_factor
-from expunge.audit.strength import Search
+from expunge.audit.matching import Level, matched
 from expunge.audit.tuning import Evaluation, Trials, Tuned
 from expunge.benchmarks.classification.worlds import World, world
 from expunge.benchmarks.corrective.forms import Form, form
@@ -216,7 +215,7 @@ class Stage:
     def figures(self, model: nn.Module, share: float) -> Figures:
         """All that is reported of a model, on test rows and on the manipulated training rows."""
         held_out = _in_memory(self.room.test)
-        found = self.setting.manipulation.read(self.asked(model), held_out)
+        found = self.setting.manipulation.read(self.asked(model), held_out, self.rows.clean)
         return {
             "corrected": found.corrected,
             "retained": found.retained,
@@ -292,15 +291,12 @@ class Correction:
             "form": [self.form, form(self.form).facts()],
             "trials": self.trials,
             "tolerance": TOLERANCE,
+            "epochs": EPOCHS,
         }
 
     def done(self) -> Result:
         """Figures as it comes and matched, with the trials; or why there are none."""
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", UserWarning)
-            found = dict(_Correcting(self).result())
-        texts = sorted({str(one.message) for one in said if one.category is UserWarning})
-        return {**found, "warnings": texts}
+        return _Correcting(self).result()
 
 
 class _Correcting:
@@ -323,16 +319,16 @@ class _Correcting:
         method: Any = self._form.made({} if best is None else best.parameters)
         run = self._stage.run()
         try:
-            after, replaced = self._answered(method, run)
-            factor, matched = self._matched(after, replaced)
-            comes, at_level = self._figures(after), self._figures(matched)
+            after, replaced, seconds = self._answered(method, run)
+            factor, scaled = self._matched(after, replaced)
+            comes, at_level = self._figures(after), self._figures(scaled)
         except Exception as error:  # a method may fail in any way; the others go on
             return {"failed": reason_of(error)}
         return {
             "trials": [] if tuned is None else _contents(tuned),
             "trial": None if best is None else best.number,
             "parameters": dataclasses.asdict(method),
-            "seconds": run.meter.seconds,
+            "processor seconds": seconds,
             "as it comes": comes,
             "matched": at_level,
             "factor": factor,
@@ -359,13 +355,16 @@ class _Correcting:
 
     def _answered(
         self, method: Method, run: Run, artifact: Artifact | None = None
-    ) -> tuple[nn.Module, bool]:
-        """The corrected model, and whether it took the place of the other as new weights."""
-        deployment = self._stage.deployment()
+    ) -> tuple[nn.Module, bool, float]:
+        """The corrected model, whether it took the place of the other as new weights, and the
+        processor seconds that the method took: other jobs share the cores."""
+        deployment, problem = self._stage.deployment(), self._problem(method)
+        start = time.process_time()
         with run.seeded(f"corrective {self._form.name}"):
-            outcome = unlearn(method, self._problem(method), run, artifact)
+            outcome = unlearn(method, problem, run, artifact)
+        seconds = time.process_time() - start
         deployment.serve(self._request, method, outcome)
-        return deployment.model, deployment.base is not self._stage.original
+        return deployment.model, deployment.base is not self._stage.original, seconds
 
     def _tuned(self) -> Tuned:
         trials, _ = _trials()
@@ -381,23 +380,19 @@ class _Correcting:
 
     def _judged(self, method: Method) -> Evaluation:
         """One minus the mean of the two accuracies that the owner of the model can take."""
-        run = self._stage.run()
-        model, _ = self._answered(method, run, self._prepared)
+        model, _, seconds = self._answered(method, self._stage.run(), self._prepared)
         parts = {
             "identified": self._stage.corrected(model, self._job.share),
             "retained": self._stage.retained(model),
         }
         scores = Scores((), (parts["identified"],), parts["retained"])
-        return Evaluation(1 - fmean(parts.values()), parts, scores, run.meter.seconds)
+        return Evaluation(1 - fmean(parts.values()), parts, scores, seconds)
 
     def _matched(self, after: nn.Module, replaced: bool) -> tuple[float, nn.Module]:
         """The factor up to which the level is kept on validation rows, and the model there."""
         here = self._stage
-        line = Line.through(here.original, after)
         level = Level(ACCURACY, here.retained(here.original), TOLERANCE)
-        search = Search(upper=1.0 if replaced else 4.0)
-        factor = common_factor(line, here.retained, level, search, beyond=not replaced)
-        return factor, line.at(factor)
+        return matched(here.original, after, here.retained, level, replaced=replaced)
 
 
 def _contents(tuned: Tuned) -> list[dict[str, object]]:

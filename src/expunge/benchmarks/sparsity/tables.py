@@ -1,15 +1,19 @@
 """What the benchmark of sparsity found, as tables: one row a pruned model, one column a method."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from expunge.benchmarks.classification.tables import Spread
+from expunge.benchmarks.sparsity.verdict import NOT_JUDGED, SPARSEST
+from expunge.benchmarks.sparsity.work import DENSE
 
 CAPTION = (
     "gap: mean distance of UA, RA, TA and SVC-MIA (confidence) on test rows to the mean of the "
     "oracles, in points, mean±sd over seeds. oracles: of one oracle to the mean of the others, the "
     "least that can be asked for. none: of the pruned model as it is. FT fine-tune, GA gradient "
-    "ascent, FF Fisher forgetting, IU influence, l1 l1-sparse."
+    "ascent, FF Fisher forgetting, IU influence, l1 l1-sparse. *: the strength that was chosen. "
+    "< or >: it is the smallest or the largest that was tried; a better one may lie beyond it."
 )
 
 SHORT = {
@@ -24,7 +28,12 @@ SHORT = {
 EXPECTED = "Expected: the gap to the sparse oracles shrinks with sparsity."
 
 Values = Sequence[float | None]
+OfPruner = Callable[[Any], tuple[Values, ...]]
 Table = tuple[str, Sequence[str], list[Sequence[object]]]
+
+
+FAILED = "failed"
+AT_DENSE = "gap to the sparse oracles at the strength of the dense model"
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
@@ -32,43 +41,13 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     found: list[Table] = []
     for kind, its in result["requests"].items():
         about = f"{result['world']}, {kind} ({its['forget rows']} rows)"
-        for title, beside, of_pruner, of_method in (
-            (
-                "gap to the sparse oracles",
-                ("oracles", "none"),
-                lambda its: (its["gap among oracles"], its["gap of the originals"]),
-                lambda method: method["gap"],
-            ),
-            (
-                "gap to the sparse oracles without the attack",
-                (),
-                lambda its: (),
-                lambda method: method["gap without the attack"],
-            ),
-            (
-                "gap to the dense oracles",
-                (),
-                lambda its: (),
-                lambda method: method["gap to the dense oracles"],
-            ),
-            (
-                "gap to the sparse oracles at the strength of the dense model",
-                (),
-                lambda its: (),
-                lambda method: method["gap at the dense strength"],
-            ),
-            ("unlearned, UA in %", ("original", "oracle"), _pair("UA"), _figure("UA")),
-            ("test accuracy in %", ("original", "oracle"), _pair("TA"), _figure("TA")),
-        ):
-            names = list(its["pruners"]["dense"]["methods"])
+        for title, beside, of_pruner, of_method in _shown():
+            names = list(its["pruners"][DENSE]["methods"])
             rows: list[Sequence[object]] = [
                 [
                     pruner,
                     *map(_text, of_pruner(one)),
-                    *(
-                        _text(of_method(one["methods"][name])) if name in one["methods"] else "-"
-                        for name in names
-                    ),
+                    *(_cell(its["pruners"], pruner, name, of_method, title) for name in names),
                 ]
                 for pruner, one in its["pruners"].items()
             ]
@@ -78,18 +57,63 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     return found
 
 
+def _shown() -> Sequence[tuple[str, Sequence[str], OfPruner, Callable[[Any], Values]]]:
+    """Titles, columns of the models themselves, and how these and those of methods are read."""
+
+    def nothing(pruner: Any) -> tuple[Values, ...]:
+        return ()
+
+    def known(pruner: Any) -> tuple[Values, ...]:
+        return pruner["gap among oracles"], pruner["gap of the originals"]
+
+    sparse, pair = "gap to the sparse oracles", ("original", "oracle")
+    return (
+        (sparse, ("oracles", "none"), known, itemgetter("gap")),
+        (f"{sparse} without the attack", (), nothing, itemgetter("gap without the attack")),
+        ("gap to the dense oracles", (), nothing, itemgetter("gap to the dense oracles")),
+        (AT_DENSE, (), nothing, itemgetter("gap at the dense strength")),
+        ("unlearned, UA in %", pair, _pair("UA"), _figure("UA")),
+        ("test accuracy in %", pair, _pair("TA"), _figure("TA")),
+    )
+
+
+def _cell(
+    pruners: Mapping[str, Any],
+    pruner: str,
+    name: str,
+    of_method: Callable[[Any], Values],
+    title: str,
+) -> str:
+    """A method's number on a pruned model, marked where its strength is the first or the last."""
+    its = pruners[pruner]["methods"].get(name)
+    if its is None:
+        return "-"
+    text = _text(of_method(its))
+    strength = pruners[DENSE]["methods"][name]["strength"] if title == AT_DENSE else its["strength"]
+    return text if text == FAILED else text + _edge(its["tried"], strength)
+
+
+def _edge(tried: Sequence[Mapping[str, Any]], strength: float) -> str:
+    strengths = [trial["strength"] for trial in tried]
+    return "<" if strength == strengths[0] else ">" if strength == strengths[-1] else ""
+
+
 def _by_strength(about: str, name: str, pruners: Mapping[str, Any]) -> Table:
     """What the strength of a method was chosen from."""
     rows: list[Sequence[object]] = []
     heads: list[str] = []
     for pruner, its in pruners.items():
         if name in its["methods"]:
-            tried = its["methods"][name]["tried"]
-            heads = [f"{trial['strength']:g}" for trial in tried]
-            rows.append(
-                [pruner, *(f"{100 * t['gap']:.1f}" if "gap" in t else "failed" for t in tried)]
-            )
+            own = its["methods"][name]
+            heads = [f"{trial['strength']:g}" for trial in own["tried"]]
+            rows.append([pruner, *(_trial(trial, own["strength"]) for trial in own["tried"])])
     return f"{about}: gap of {name} by strength, validation rows, seed 0", ["model", *heads], rows
+
+
+def _trial(trial: Mapping[str, Any], chosen: float | None) -> str:
+    if "gap" not in trial:
+        return FAILED
+    return f"{100 * trial['gap']:.1f}" + ("*" if trial["strength"] == chosen else "")
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
@@ -106,12 +130,15 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 def _said(name: str, its: Mapping[str, Any], seeds: int) -> list[str]:
     total = its["shrinks"] + its["unclear"] + its["grows"]
+    judged = (
+        f"Of {total} pairs of a request and a method on a model pruned to about 95 %, the gap is "
+        f"smaller than on the dense model in every one of {seeds} seeds in {its['shrinks']}, "
+        f"larger in every seed in {its['grows']}."
+    )
+    if its["verdict"] == NOT_JUDGED:
+        judged = f"Nothing was measured on the models it is judged on: {', '.join(SPARSEST)}."
     return [
-        (
-            f"{name}: {its['verdict']}. Of {total} pairs of a request and a method on a model "
-            f"pruned to about 95 %, the gap is smaller than on the dense model in every one of "
-            f"{seeds} seeds in {its['shrinks']}, larger in every seed in {its['grows']}."
-        ),
+        f"{name}: {its['verdict']}. {judged}",
         *(
             f"{pruner}: smaller in every seed in {one['shrinks']} of {sum(one.values())}, larger "
             f"in every seed in {one['grows']}."
@@ -136,5 +163,5 @@ def _text(values: Values) -> str:
     """Mean and standard deviation in percent, one digit behind the point."""
     spread = Spread.of(values)
     if spread is None or None in values:
-        return "failed"
+        return FAILED
     return f"{100 * spread.mean:.1f}±{100 * spread.sd:.0f}"

@@ -1,15 +1,8 @@
-"""Does the gap to retraining shrink with sparsity? Prune, unlearn, and hold it against oracles.
+"""The pieces of the benchmark: pruned models and their oracles, methods with their strengths, gaps.
 
 Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu (2023). Model Sparsity Can Simplify Machine Unlearning.
-A model is pruned at several sparsities; each method answers on each, its strength set on validation
-rows once for every method, sparsity and request among equally many. The gap is the mean distance of
-UA, RA, TA and the paper's MIA (support vectors on confidence) on test rows to the mean of the
-oracles: to the sparse oracles, which were retrained under the same masks without the rows (the
-paper's reference), and to the dense ones.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,9 +15,9 @@ from torch import nn
 
 from expunge.aggregation.sum import Sum
 from expunge.audit.case import described, reason_of
-from expunge.benchmarks.classification.rows import Answers, Asked, Figures
+from expunge.benchmarks.classification.rows import MOST, Answers, Asked, Figures
 from expunge.benchmarks.classification.worlds import Kind, World, drawn, world
-from expunge.benchmarks.jobs import Result, Some, Told, conducted, key_of
+from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import load_stored, stored_tensors
@@ -61,9 +54,6 @@ PRUNERS: Mapping[str, Callable[[Plain], Learner]] = {
 }
 """How a model is pruned. The weights of linear layers are pruned, too: these networks have most of
 theirs there, where the paper's have convolutions."""
-
-SPARSEST = ("one-shot 95 %", "iterative 96 %", "SynFlow 95 %")
-"""What is held against the dense model in the verdict."""
 
 KINDS: tuple[Kind, ...] = ("class", "random 10 %")
 
@@ -197,7 +187,9 @@ class Training:
 
     def depends_on(self) -> Mapping[str, object]:
         """World, learner, request, seed."""
-        return {**self.place.facts(), "kind": self.kind, "seed": self.seed}
+        asked = None if self.kind is None else room(self.place.world).request(self.kind).digest()
+        own = {"kind": self.kind, "request": asked, "seed": self.seed}
+        return {**self.place.facts(), **own}
 
     def done(self) -> Result:
         """Train and keep it."""
@@ -271,10 +263,25 @@ class Asking:
         """World, pruner, request."""
         return f"{self.place.world}, {self.place.pruner}, {self.kind}"
 
+    @property
+    def dense(self) -> "Asking":
+        """The same request on the dense models."""
+        return replace(self, place=replace(self.place, pruner=DENSE))
+
+    def facts_of_one(self) -> dict[str, object]:
+        """What the figures of one model depend on beside the model."""
+        its = room(self.place.world)
+        return {
+            **self.place.facts(),
+            "kind": self.kind,
+            "request": its.request(self.kind).digest(),
+            "rows": {"shown": its.shown, "asked": dict(MOST)},
+            "figures": list(AVERAGED),
+        }
+
     def facts(self) -> dict[str, object]:
         """What a result depends on."""
-        own = {"kind": self.kind, "seeds": list(self.seeds), "figures": list(AVERAGED)}
-        return {**self.place.facts(), **own}
+        return {**self.facts_of_one(), "seeds": list(self.seeds)}
 
     def read(self, model: nn.Module, seed: int, part: Literal["validation", "test"]) -> Figures:
         """The figures of a model."""
@@ -350,8 +357,8 @@ class Tuning:
 
     def depends_on(self) -> Mapping[str, object]:
         """The request, the method with its strengths and its code."""
-        own = described(SUBJECTS[self.method])
-        return {**self.asking.facts(), "method": own, "source": self.source}
+        own = {"method": described(SUBJECTS[self.method]), "epochs": EPOCHS_SHARE}
+        return {**self.asking.facts(), **own, "source": self.source}
 
     def done(self) -> Result:
         """The gap to the oracles of the same masks at every strength, and the best of them."""
@@ -390,14 +397,8 @@ class Answering:
     def depends_on(self) -> Mapping[str, object]:
         """The request, the method with its strength and its code, the seed."""
         own = described(SUBJECTS[self.method].at(self.strength, self.asking.place.training))
-        return {
-            **self.asking.place.facts(),
-            "kind": self.asking.kind,
-            "figures": list(AVERAGED),
-            "method": own,
-            "source": self.source,
-            "seed": self.seed,
-        }
+        facts = {"method": own, "source": self.source, "seed": self.seed}
+        return {**self.asking.facts_of_one(), **facts}
 
     def done(self) -> Result:
         """Figures on test rows; or why there are none."""
@@ -420,232 +421,3 @@ def gap(found: Figures, oracles: Sequence[Figures], names: Sequence[str] = AVERA
 def _number(value: float | None) -> float:
     assert value is not None
     return value
-
-
-@dataclass(frozen=True)
-class Form:
-    """A world, and what is compared in it unless another choice is made."""
-
-    world: str
-    pruners: tuple[str, ...]
-    methods: tuple[str, ...]
-
-
-QUICK = Form(
-    "digits",
-    (DENSE, "one-shot 80 %", "one-shot 95 %", "iterative 96 %", "SynFlow 95 %"),
-    tuple(SUBJECTS),
-)
-
-FULL = Form(
-    "clothes-10k",
-    tuple(PRUNERS),
-    tuple(name for name in SUBJECTS if name != "fisher-forgetting"),
-)
-"""Without Fisher forgetting, which takes a gradient for every row and class."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is compared.
-
-    Args:
-        folder: where models and results are kept; a stopped run goes on there.
-        world: a name of :data:`ROOMS`.
-        pruners: names of :data:`PRUNERS`, the dense model among them.
-        methods: names of :data:`SUBJECTS`.
-        seeds: number of seeds, and of oracles.
-        processes: jobs that run at once.
-    """
-
-    folder: Path
-    world: str = QUICK.world
-    pruners: tuple[str, ...] = QUICK.pruners
-    methods: tuple[str, ...] = QUICK.methods
-    seeds: int = 3
-    processes: int = 2
-
-    def __post_init__(self) -> None:
-        for given, known, what in (
-            ((self.world,), ROOMS, "world"),
-            (self.pruners, PRUNERS, "pruner"),
-            (self.methods, SUBJECTS, "method"),
-        ):
-            for name in given:
-                if name not in known:
-                    raise ExpungeError(
-                        f"There is no {what} {name!r} here; there are {', '.join(known)}."
-                    )
-        if DENSE not in self.pruners or self.seeds < 2:
-            raise ExpungeError(
-                f"The pruners {', '.join(self.pruners)} and {self.seeds} seeds were given; the "
-                f"dense model among them and at least 2 seeds are expected."
-            )
-
-    def conduct(self, told: Told) -> dict[str, Any]:
-        """Everything; JSON values."""
-        its, seeds = room(self.world), tuple(range(self.seeds))
-        places = [Place(self.world, its.digest, self.folder, name) for name in self.pruners]
-        asked = [Asking(place, kind, seeds) for place in places for kind in KINDS]
-        bases = self._jobs([Training(p, None, seed) for p in places for seed in seeds], told)
-        self._jobs([Training(a.place, a.kind, seed) for a in asked for seed in seeds], told)
-        sources = {name: _source_of(SUBJECTS[name].method) for name in self.methods}
-        tuned = self._jobs(
-            [
-                Tuning(a, name, source)
-                for name, source in sources.items()
-                for a in asked
-                if a.place.pruner == DENSE or name not in ON_DENSE_ALONE
-            ],
-            told,
-        )
-        strengths = {(t.asking, t.method): result["strength"] for t, result in tuned.items()}
-        dense = {
-            (a.kind, name): found
-            for (a, name), found in strengths.items()
-            if a.place.pruner == DENSE
-        }
-        answers = self._jobs(
-            [
-                Answering(asking, name, sources[name], strength, seed)
-                for (asking, name), own in strengths.items()
-                for strength in dict.fromkeys([own, dense[asking.kind, name]])
-                if strength is not None
-                for seed in seeds
-            ],
-            told,
-        )
-        readings = self._jobs([Reading(a) for a in asked], told)
-
-        def figures(asking: Asking, name: str, strength: float | None) -> list[Figures | None]:
-            if strength is None:
-                return [None] * len(seeds)
-            return [
-                answers[Answering(asking, name, sources[name], strength, seed)].get("figures")
-                for seed in seeds
-            ]
-
-        requests: dict[str, Any] = {}
-        for kind in KINDS:
-            of_kind = [a for a in asked if a.kind == kind]
-            [whole] = [readings[Reading(a)] for a in of_kind if a.place.pruner == DENSE]
-            requests[kind] = {
-                "request": its.request(kind).name,
-                "forget rows": len(its.request(kind).target.rows(its.train_table)),
-                "pruners": {
-                    a.place.pruner: _of_pruner(
-                        fmean(bases[Training(a.place, None, seed)]["sparsity"] for seed in seeds),
-                        readings[Reading(a)],
-                        whole["oracles"],
-                        {
-                            name: {
-                                "strength": own,
-                                "tried": tuned[Tuning(a, name, sources[name])]["tried"],
-                                "figures": figures(a, name, own),
-                                "at the dense strength": figures(a, name, dense[kind, name]),
-                            }
-                            for (where, name), own in strengths.items()
-                            if where == a
-                        },
-                    )
-                    for a in of_kind
-                },
-            }
-        return {
-            "world": self.world,
-            "verdict": verdict(requests),
-            "verdict without the attack": verdict(requests, "gap without the attack"),
-            "about": its.about,
-            "rows": {"train": len(its.train), "test": len(its.test)},
-            "seeds": self.seeds,
-            "strengths": {name: list(SUBJECTS[name].strengths) for name in self.methods},
-            "requests": requests,
-        }
-
-    def _jobs(self, jobs: Sequence[Some], told: Told) -> dict[Some, Result]:
-        found = conducted(jobs, self.folder / "results", self.processes, told)
-        return dict(zip(jobs, found, strict=True))
-
-
-def _of_pruner(
-    sparsity: float,
-    reading: Result,
-    dense: Sequence[Figures],
-    methods: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """One pruner's part: every list holds a value a seed."""
-    oracles: Sequence[Figures] = reading["oracles"]
-
-    def gaps(
-        figures: Sequence[Figures | None],
-        others: Sequence[Figures],
-        names: Sequence[str] = AVERAGED,
-    ) -> list[float | None]:
-        return [None if found is None else gap(found, others, names) for found in figures]
-
-    return {
-        "sparsity": sparsity,
-        "originals": reading["originals"],
-        "oracles": oracles,
-        "gap among oracles": [
-            gap(one, [other for place, other in enumerate(oracles) if place != own])
-            for own, one in enumerate(oracles)
-        ],
-        "gap of the originals": gaps(reading["originals"], oracles),
-        "methods": {
-            name: {
-                **found,
-                "gap": gaps(found["figures"], oracles),
-                "gap without the attack": gaps(found["figures"], oracles, ACCURACIES),
-                "gap to the dense oracles": gaps(found["figures"], dense),
-                "gap at the dense strength": gaps(found["at the dense strength"], oracles),
-            }
-            for name, found in methods.items()
-        },
-    }
-
-
-def verdict(requests: Mapping[str, Any], key: str = "gap") -> dict[str, Any]:
-    """Whether gaps are smaller on pruned models than on the dense one, seed by seed.
-
-    A cell is a request, a method and a pruned model; its gap shrinks or grows where it does so in
-    every seed. The claim is judged on :data:`SPARSEST`: reproduced where more than half of their
-    cells shrink, contradicted where more grow than shrink. ``by pruner`` counts all models; ``key``
-    names the gap.
-    """
-    cells: list[dict[str, Any]] = []
-    for kind, its in requests.items():
-        dense = its["pruners"][DENSE]["methods"]
-        for pruner, one in its["pruners"].items():
-            for name, found in one["methods"].items():
-                pairs = list(zip(dense[name][key], found[key], strict=True))
-                if pruner != DENSE and not any(None in pair for pair in pairs):
-                    less = [before - after for before, after in pairs]
-                    where = {"request": kind, "pruner": pruner, "method": name}
-                    cells.append({**where, "less": less, "way": _way(less)})
-    judged = _counts([cell for cell in cells if cell["pruner"] in SPARSEST])
-    said = "not reproduced"
-    if judged["grows"] > judged["shrinks"]:
-        said = "contradicted"
-    elif 2 * judged["shrinks"] > sum(judged.values()):
-        said = "reproduced"
-    names = dict.fromkeys(cell["pruner"] for cell in cells)
-    by = {name: _counts([cell for cell in cells if cell["pruner"] == name]) for name in names}
-    return {"verdict": said, **judged, "by pruner": by, "cells": cells}
-
-
-def _way(less: Sequence[float]) -> str:
-    if all(value > 0 for value in less):
-        return "shrinks"
-    return "grows" if all(value < 0 for value in less) else "unclear"
-
-
-def _counts(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    ways = [cell["way"] for cell in cells]
-    return {way: ways.count(way) for way in ("shrinks", "unclear", "grows")}
-
-
-def _source_of(method: Method) -> str:
-    """SHA-256 (hexadecimal) of the file of a method."""
-    path = inspect.getsourcefile(type(method))
-    return hashlib.sha256(Path(path).read_bytes() if path else b"").hexdigest()

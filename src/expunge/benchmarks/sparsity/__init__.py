@@ -1,0 +1,1 @@
+"""Sparsity: whether pruned models forget closer to retraining than dense ones."""
