@@ -104,7 +104,12 @@ def _panel(
         for name in pair
     ]
     axes.add_patch(
-        Rectangle((LEAST / 2, LEAST / 2), spread[0], spread[1], color=theme.line, zorder=0)
+        Rectangle(
+            (LEAST / 2, LEAST / 2),
+            *(side - LEAST / 2 for side in spread),
+            color=theme.line,
+            zorder=0,
+        )
     )
     for place, line in enumerate(methods):
         away = [_mean(line, name) - middle for name, middle in zip(pair, centre, strict=True)]
