@@ -114,16 +114,16 @@ class Training:
 
     def model(self) -> nn.Module:
         """The kept model; trained again where its file is gone."""
-        recipe, data = self._task()
-        return KeptModels(self._folder).get(
-            key_of(self),
-            recipe.builder(self.seed),
-            lambda: recipe.make(data, Run(self.seed)).model,
-        )[0]
+        untrained = self.place.room.recipe.builder(self.seed)
+        return KeptModels(self._folder).get(key_of(self), untrained, self._made)[0]
 
     @property
     def _folder(self) -> Path:
         return self.place.folder / "models"
+
+    def _made(self) -> nn.Module:
+        recipe, data = self._task()
+        return recipe.make(data, Run(self.seed)).model
 
     def _task(self) -> tuple[Recipe, dict[Role, Samples]]:
         """The recipe of the seed, and the rows that it sees."""
@@ -234,7 +234,8 @@ class Tuning:
         place, seed = asking.place, asking.seeds[0]
         room, asked = place.room, asked_on_validation(place.world, asking.kind)
         base = asking.base(seed)
-        if lacks := missing(kind(), asking.problem(base, seed, kind())):
+        problem = asking.problem(base, seed, kind())
+        if lacks := missing(kind(), problem):
             return {"unfit": " and ".join(lack.clause for lack in lacks)}
         if self.trials == 0:
             return {"parameters": None, "preset": False, "trials": []}
@@ -250,7 +251,7 @@ class Tuning:
             return method
 
         def objective(method: Method) -> Evaluation:
-            given = Answered.of(asking, method, base, seed)
+            given = Answered.of(problem, method, seed)
             found = Answers.of(room, asked, given.model, Run(seed)).quick()
             parts = {name: _distance(found, oracles, name) for name in AVERAGED}
             scores = Scores((), (), _number(found["TA"]))
@@ -296,13 +297,13 @@ class Answered:
     prepared: float
 
     @classmethod
-    def of(cls, asking: Asking, method: Method, base: nn.Module, seed: int) -> "Answered":
+    def of(cls, problem: Problem, method: Method, seed: int) -> "Answered":
         """Prepare and unlearn, each with the access that the method declares.
 
         Raises:
             ExpungeError: the method answers with something else than new weights or a Delta.
         """
-        run, problem = Run(seed), asking.problem(base, seed, method)
+        run = Run(seed)
         start = time.process_time()
         with run.seeded(f"case {method.name}"):
             artifact = method.prepare(problem.opened(method.prepares_with), run)
@@ -315,7 +316,7 @@ class Answered:
                 f"{method.name} answered with a {type(change).__name__}; new weights or a Delta "
                 "are expected by this benchmark."
             )
-        return cls(change.applied_to(base), end - ready, ready - start)
+        return cls(change.applied_to(problem.model), end - ready, ready - start)
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,7 @@ class Answering:
             else:
                 method = kind(**dict(self.parameters))
             fitting = time.process_time() - start
-            given = Answered.of(asking, method, base, self.seed)
+            given = Answered.of(problem, method, self.seed)
         except Exception as error:  # a method may fail in any way; the others go on
             return {"failed": reason_of(error)}
         reader = Reader(asking)
