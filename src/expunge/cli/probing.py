@@ -13,7 +13,7 @@ from expunge.cli.output import first_line
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasErrors, HasLogits, HasOutputs, able
-from expunge.signals.ask import evaluating
+from expunge.models.modes import evaluating
 
 
 def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) -> Family:

@@ -6,8 +6,7 @@ set must not be what the result is reported on: the score of the best of many is
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -139,16 +138,3 @@ class Best:
             module.load_state_dict(
                 {k[len(start) :]: t for k, t in self.tensors.items() if k.startswith(start)}
             )
-
-
-@contextmanager
-def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, every submodule is in evaluation mode; afterwards each is in the mode it had."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
-        for module in modules:
-            module.eval()
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

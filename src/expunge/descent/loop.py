@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from expunge.descent.best import BestOf, evaluating
+from expunge.descent.best import BestOf
 from expunge.descent.length import Length
 from expunge.descent.player import Adversary, Player, Transform
 from expunge.descent.state import Each, State
 from expunge.errors import ExpungeError
+from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
 from expunge.run import Run
 from expunge.storage import Bundle
@@ -185,7 +186,7 @@ def _look(state: State) -> None:
     scored = keep is not None and (state.step % keep.every == 0 or state.step == state.total)
     if state.each is None and not scored:
         return
-    with evaluating(list(state.players().values())):
+    with evaluating(nn.ModuleList(state.players().values())):
         if keep is not None and scored:
             score = keep.mean(state.problem, model, state.run, state.name)
             state.best.offer(state.step, score, state.players())

@@ -18,7 +18,7 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD, Linear
 from expunge.descent.player import On, Player
 from expunge.descent.sources import Pool
-from expunge.methods.presets import PASSES, Reach, passes, retain_batch
+from expunge.methods.presets import Reach, along_neutral
 from expunge.methods.protocol import Artifact, Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
@@ -74,10 +74,7 @@ class BadTeacher(OverDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Four passes, at the rate that leads as far as :data:`REACH` says."""
-        size = retain_batch(problem, self.batch_size)
-        steps = passes(problem, Role.FORGET, PASSES, size)
-        rate = REACH.sgd_rate(problem, steps, self.momentum, run)
-        return replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
+        return along_neutral(self, REACH, problem, run)
 
     def descent(self) -> Descent:
         """One player, one term on the pool of both sets."""

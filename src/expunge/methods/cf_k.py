@@ -6,7 +6,7 @@ Unlearning: 1,000 iterations of 512 rows on CIFAR-10, about 10 epochs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from expunge.descent.length import Epochs
@@ -15,7 +15,7 @@ from expunge.descent.optimisers import SGD, Linear
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.selections import LastBlocks
-from expunge.methods.presets import PASSES, as_far, held_back, passes, retain_batch
+from expunge.methods.presets import trained_on
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
@@ -64,11 +64,7 @@ class CfK(ByDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Four passes, with a rate that goes as far in them as the published one in its ten."""
-        size = retain_batch(problem, self.batch_size)
-        steps = passes(problem, Role.RETAIN, PASSES, size)
-        rate = as_far(self.learning_rate, PUBLISHED, steps, FASTEST)
-        fitting = replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
-        return held_back(fitting, ("learning_rate",), problem, run)
+        return trained_on(self, PUBLISHED, FASTEST, problem, run)
 
     def descent(self) -> Descent:
         """One player on the last blocks."""

@@ -15,11 +15,11 @@ from expunge.changes.weights import buffers_of, parameters_of, with_weights
 from expunge.descent.loop import Descent
 from expunge.descent.selections import LastBlocks
 from expunge.methods.cf_k import CfK
-from expunge.methods.presets import PASSES, as_far, held_back, passes, retain_batch
+from expunge.methods.presets import trained_on
 from expunge.methods.protocol import Artifact, Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
-from expunge.recipe import Recipe, Role
+from expunge.recipe import Recipe
 from expunge.run import Run
 
 PUBLISHED, FASTEST = 880, 0.1
@@ -69,11 +69,7 @@ class EuK(OverDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Four passes, with a rate that goes as far in them as the published one in its ten."""
-        size = retain_batch(problem, self.batch_size)
-        steps = passes(problem, Role.RETAIN, PASSES, size)
-        rate = as_far(self.learning_rate, PUBLISHED, steps, FASTEST)
-        fitting = replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
-        return held_back(fitting, ("learning_rate",), problem, run)
+        return trained_on(self, PUBLISHED, FASTEST, problem, run)
 
     def descent(self) -> Descent:
         """That of CF-k."""

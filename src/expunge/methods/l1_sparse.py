@@ -18,7 +18,7 @@ from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.sources import NoRows
 from expunge.errors import ExpungeError
-from expunge.methods.presets import PASSES, as_far, held_back, passes, retain_batch
+from expunge.methods.presets import PASSES, trained_on
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
@@ -78,14 +78,8 @@ class L1Sparse(ByDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Four passes, with a rate that goes as far in them as the published one in its ten."""
-        size = retain_batch(problem, self.batch_size)
-        steps = passes(problem, Role.RETAIN, PASSES, size)
-        rate = as_far(self.learning_rate, PUBLISHED, steps, FASTEST)
-        free = min(self.free_epochs, PASSES - 1)
-        fitting = replace(
-            self, epochs=PASSES, free_epochs=free, batch_size=size, learning_rate=rate
-        )
-        return held_back(fitting, ("learning_rate",), problem, run)
+        shorter = replace(self, free_epochs=min(self.free_epochs, PASSES - 1), epochs=PASSES)
+        return trained_on(shorter, PUBLISHED, FASTEST, problem, run)
 
     def descent(self) -> Descent:
         """One player: the loss on the retain set, and a penalty that reads no rows."""

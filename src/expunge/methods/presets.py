@@ -30,10 +30,11 @@ from expunge.descent.length import batches_of
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits, HasNeutral, able
 from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
+from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
-from expunge.signals.ask import evaluating, logits_of, on_device
+from expunge.signals.ask import on_device, predict
 from expunge.signals.fisher import classes_of
 from expunge.signals.gradients import losses_of, mean_gradient
 
@@ -383,15 +384,12 @@ def _answer(method: Method, problem: Problem, run: Run) -> nn.Module:
     """The model of a try, which leaves no checkpoint: that is the answer's own."""
     trying = replace(run, checkpoints=None)
     outcome = method.unlearn(problem.opened(method.unlearns_with), Artifact(), trying)
-    [change] = outcome.changes
-    assert isinstance(change, Delta | Replacement)
-    return change.applied_to(problem.model)
+    return outcome.applied_to(problem.model)
 
 
 def _share_right(problem: Problem, model: nn.Module, samples: Samples, run: Run) -> float:
     """Share of the rows that a model answers with their label."""
-    logits, labels = logits_of(problem.family, model, samples, run)
-    return float((logits.argmax(1) == labels).double().mean())
+    return float(predict(problem.family, model, samples, run).share_right()[0])
 
 
 def _forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
@@ -416,6 +414,46 @@ def as_far(rate: float, published: int, steps: int, most: float) -> float:
     """A published rate times the number of published steps, over ``steps``: ``most`` at most, and
     never below the published rate."""
     return max(rate, min(most, rate * published / max(1, steps)))
+
+
+def along_neutral(method: M, reach: Reach, problem: Problem, run: Run) -> M:
+    """The method in :data:`PASSES` passes over retain batches, at the rate of SGD that leads as far
+    as the reach says.
+
+    Args:
+        method: a dataclass with ``epochs``, ``learning_rate``, ``momentum`` and ``batch_size``.
+        reach: of its steps on the forget set.
+        problem: as :meth:`HasPreset.for_problem` sees it.
+        run: device and random numbers.
+    """
+    given: Any = method
+    size = retain_batch(problem, given.batch_size)
+    steps = passes(problem, Role.FORGET, PASSES, size)
+    rate = reach.sgd_rate(problem, steps, given.momentum, run)
+    found: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
+    return found
+
+
+def trained_on(method: M, published: int, most: float, problem: Problem, run: Run) -> M:
+    """The method in :data:`PASSES` passes, at a rate that goes as far in them as the published one
+    in its own; held back where the retain rows are lost.
+
+    Args:
+        method: a dataclass with ``epochs``, ``learning_rate`` and ``batch_size``.
+        published: steps of the published setting.
+        most: the largest rate.
+        problem: as :meth:`HasPreset.for_problem` sees it.
+        run: device and random numbers.
+
+    Raises:
+        ExpungeError: no rate keeps the retain rows.
+    """
+    given: Any = method
+    size = retain_batch(problem, given.batch_size)
+    steps = passes(problem, Role.RETAIN, PASSES, size)
+    rate = as_far(given.learning_rate, published, steps, most)
+    fitting: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
+    return held_back(fitting, ("learning_rate",), problem, run)
 
 
 def retain_batch(problem: Problem, most: int) -> int:

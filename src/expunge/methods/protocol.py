@@ -39,6 +39,20 @@ class Outcome:
             return cls((replace(Replacement.of(after, before), facts=facts),))
         return cls((Delta.between(after, before, **facts),))
 
+    def applied_to(self, model: nn.Module) -> nn.Module:
+        """The model with the one change of this outcome.
+
+        Raises:
+            ExpungeError: there are several changes, or one that is no Delta and no Replacement.
+        """
+        if len(self.changes) == 1 and isinstance(self.changes[0], Delta | Replacement):
+            return self.changes[0].applied_to(model)
+        kinds = ", ".join(type(change).__name__ for change in self.changes) or "nothing"
+        raise ExpungeError(
+            f"The method answered with {kinds}; one Delta or new weights are expected here. Serve "
+            "other changes through a deployment."
+        )
+
 
 @runtime_checkable
 class Method(Protocol):

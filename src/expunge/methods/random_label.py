@@ -9,7 +9,7 @@ classes shuffles both sets into one pass; this is the paper's text and its form 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from expunge.descent.forget_terms import NeutralTargets
@@ -18,11 +18,10 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
-from expunge.methods.presets import PASSES, Reach, passes, retain_batch
+from expunge.methods.presets import Reach, along_neutral
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
-from expunge.recipe import Role
 from expunge.run import Run
 
 REACH = Reach(classes=0.4, rows=0.1)
@@ -64,10 +63,7 @@ class RandomLabel(ByDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Four passes, at the rate that leads as far as :data:`REACH` says."""
-        size = retain_batch(problem, self.batch_size)
-        steps = passes(problem, Role.FORGET, PASSES, size)
-        rate = REACH.sgd_rate(problem, steps, self.momentum, run)
-        return replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
+        return along_neutral(self, REACH, problem, run)
 
     def descent(self) -> Descent:
         """One player, two terms in turns."""

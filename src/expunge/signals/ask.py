@@ -6,7 +6,6 @@ the run's device is another one, a copy of the model is asked there.
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasErrors, HasLogits, able
+from expunge.models.modes import evaluating
 from expunge.run import Run
 from expunge.signals.accuracy import ACCURACY
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
@@ -81,17 +81,6 @@ def on_device(model: nn.Module, run: Run) -> nn.Module:
     if all(tensor.device == device for tensor in tensors):
         return model
     return copy.deepcopy(model).to(device)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, every submodule is in evaluation mode; afterwards each is in the mode it had."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def ask(

@@ -46,7 +46,7 @@ def corrected_accuracy_under_trigger(triggered: Predictions, target: int) -> Ten
     Raises:
         ExpungeError: ``target`` is no class, or no row of another class is there.
     """
-    return _share_right(_of_other_classes(triggered, target))
+    return _of_other_classes(triggered, target).share_right()
 
 
 def attack_success(triggered: Predictions, target: int) -> Tensor:
@@ -64,7 +64,7 @@ def corrected_accuracy_of_classes(test: Predictions, confused: Collection[int]) 
     Raises:
         ExpungeError: the test set has no row of these classes.
     """
-    return _share_right(_where(test, _among(test, confused), "of the confused classes"))
+    return _where(test, _among(test, confused), "of the confused classes").share_right()
 
 
 def clean_accuracy_of_classes(test: Predictions, confused: Collection[int]) -> Tensor:
@@ -73,11 +73,7 @@ def clean_accuracy_of_classes(test: Predictions, confused: Collection[int]) -> T
     Raises:
         ExpungeError: the test set has no row of another class.
     """
-    return _share_right(_where(test, ~_among(test, confused), "outside the confused classes"))
-
-
-def _share_right(found: Predictions) -> Tensor:
-    return (found.answers() == found.labels).double().mean(1)
+    return _where(test, ~_among(test, confused), "outside the confused classes").share_right()
 
 
 def _among(found: Predictions, classes: Collection[int]) -> Tensor:

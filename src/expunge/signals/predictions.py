@@ -122,6 +122,10 @@ class Predictions:
         """The class that each model gives, (models, samples) int64; of equals the first."""
         return self.logits.argmax(2)
 
+    def share_right(self) -> Tensor:
+        """Share of the samples that are answered with their label, (models,) float64."""
+        return (self.answers() == self.labels).double().mean(1)
+
     def signals(self) -> Signals:
         """The signals of these models on these samples."""
         return Signals.stacked(

@@ -24,9 +24,10 @@ from expunge.changes.weights import with_weights
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits, able
+from expunge.models.modes import evaluating
 from expunge.recipe import Record, Role, Trained
 from expunge.run import Run
-from expunge.signals.ask import evaluating, on_device
+from expunge.signals.ask import on_device
 
 SETTLED = 1e-9
 """Gradient norm a row at which Newton's method has found the minimum, in double precision."""
