@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from expunge.benchmarks.classification.rows import gap
 from expunge.benchmarks.jobs import key_of
 from expunge.benchmarks.sparsity import tables, work
 from expunge.benchmarks.sparsity.protocol import FULL, QUICK, Protocol
@@ -27,7 +28,6 @@ from expunge.benchmarks.sparsity.work import (
     Reading,
     Training,
     Tuning,
-    gap,
 )
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.cli.output import console, table
@@ -51,8 +51,8 @@ def test_the_gap_is_the_mean_distance_to_the_mean_oracle() -> None:
         {**FIGURES, "UA": 1.0},
         {**FIGURES, "UA": 0.8, "TA": 0.7},
     ]
-    assert gap(FIGURES, oracles) == pytest.approx((0.4 + 0.1) / 4)
-    assert gap(FIGURES, [FIGURES]) == 0
+    assert gap(FIGURES, oracles, AVERAGED) == pytest.approx((0.4 + 0.1) / 4)
+    assert gap(FIGURES, [FIGURES], AVERAGED) == 0
     assert gap(FIGURES, [{**FIGURES, "SVC-MIA": 1.0}], ACCURACIES) == 0
 
 

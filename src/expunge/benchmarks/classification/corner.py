@@ -16,12 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from expunge.audit.plots import LIGHT, Theme
+from expunge.benchmarks.classification.rows import Figures, gap
 from expunge.benchmarks.classification.tables import (
     SETTINGS,
-    Cell,
     Line,
     Setting,
-    centre_of,
     each_and_others,
     lines,
     settings_of,
@@ -89,17 +88,14 @@ def _panel(
     pair: tuple[str, str],
     oracle: Line,
     methods: Sequence[Line],
-    oracles: Sequence[Cell],
+    oracles: Sequence[Figures],
     theme: Theme,
 ) -> None:
     centre = [_mean(oracle, name) for name in pair]
     spread = [
         max(
             LEAST,
-            fmean(
-                abs(float(one[name] or 0) - centre_of(others)[name])
-                for one, others in each_and_others(oracles)
-            ),
+            fmean(gap(one, others, (name,)) for one, others in each_and_others(oracles)),
         )
         for name in pair
     ]

@@ -45,7 +45,8 @@ FEWEST = 10
 UNTRAINED = 10_000
 """Seed of the untrained model of ZRF, which no benchmark's seed is."""
 
-Figures = dict[str, float | None]
+Figures = Mapping[str, float | None]
+"""The figures of one model; None is what has no row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,21 @@ def zrf(world: World, asked: Asked, answers: Answers, run: Run) -> Figures:
 
 def share_right(found: Predictions) -> float:
     """Share of right answers of one model."""
-    return float((found.answers() == found.labels).double().mean())
+    return float(found.share_right()[0])
+
+
+def gap(found: Figures, oracles: Sequence[Figures], names: Sequence[str]) -> float:
+    """Mean distance of the named figures to their means over oracles."""
+    return fmean(
+        abs(_measured(found, name) - fmean(_measured(oracle, name) for oracle in oracles))
+        for name in names
+    )
+
+
+def _measured(found: Figures, name: str) -> float:
+    value = found[name]
+    assert value is not None
+    return value
 
 
 def _without(count: int, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from expunge.audit.kept import LEAST
+from expunge.benchmarks.classification.rows import Figures, gap
 from expunge.benchmarks.classification.work import AVERAGED
 
 Setting = Literal["preset", "preset, matched", "tuned", "tuned, matched"]
@@ -35,9 +36,6 @@ COLUMNS = {
     "RTE": "RTE",
 }
 """What the terminal shows of the figures, and its headings; the JSON file has all."""
-
-PAPER = (*AVERAGED, "SVC-MIA", "loss MIA", "ZRF", "JSD", "activation distance", "completeness")
-"""Figures that are read against the oracle's, in the order of the JSON file."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,10 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
     """Original, oracle, and every method that has something to show, in alphabetical order."""
     references = request["references"]
     oracles, originals = references["oracles"], references["originals"]
-    centre = centre_of(oracles)
-    apart = [gap(cell, centre_of(others)) for cell, others in each_and_others(oracles)]
-    of_oracles = _figures(oracles, centre, [1.0] * len(oracles)) | {"gap": Spread.of(apart)}
+    apart = [gap(one, others, AVERAGED) for one, others in each_and_others(oracles)]
+    of_oracles = _figures(oracles, oracles, [1.0] * len(oracles)) | {"gap": Spread.of(apart)}
     found = [
-        Line("original", _figures(originals, centre, [None] * len(originals))),
+        Line("original", _figures(originals, oracles, [None] * len(originals))),
         Line("oracle", of_oracles),
     ]
     for name, settings in sorted(request["methods"].items()):
@@ -119,21 +116,11 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
         ]
         kept = min(_kept(one, before) for one, before in zip(models, originals, strict=True))
         warned = dict.fromkeys(words for c in cells for words in c.get("warnings", ()))
-        found.append(Line(name, _figures(models, centre, shares), None, kept, tuple(warned)))
+        found.append(Line(name, _figures(models, oracles, shares), None, kept, tuple(warned)))
     return found
 
 
-Cell = Mapping[str, float | None]
-"""The figures of one model."""
-
-
-def centre_of(oracles: Sequence[Cell]) -> dict[str, float]:
-    """The mean of each figure over oracles."""
-    found = {name: Spread.of(o.get(name) for o in oracles) for name in PAPER}
-    return {name: spread.mean for name, spread in found.items() if spread is not None}
-
-
-def each_and_others(oracles: Sequence[Cell]) -> list[tuple[Cell, list[Cell]]]:
+def each_and_others(oracles: Sequence[Figures]) -> list[tuple[Figures, list[Figures]]]:
     """Each oracle with the others: a mean that holds it would be too near to it."""
     return [(one, [o for o in oracles if o is not one]) for one in oracles]
 
@@ -144,24 +131,17 @@ def _kept(one: Mapping[str, Any], before: Mapping[str, Any]) -> float:
 
 
 def _figures(
-    cells: Sequence[Cell],
-    centre: Mapping[str, float],
+    cells: Sequence[Figures],
+    oracles: Sequence[Figures],
     shares: Sequence[float | None],
 ) -> dict[str, Spread | None]:
     names = dict.fromkeys(name for cell in cells for name in cell)
     own = {name: Spread.of(cell.get(name) for cell in cells) for name in names}
-    return {**own, "gap": Spread.of(gap(cell, centre) for cell in cells), "RTE": Spread.of(shares)}
-
-
-def gap(cell: Cell, centre: Mapping[str, float]) -> float:
-    """The average gap: mean distance to the oracles' mean in UA, RA, TA and the LR-MIA."""
-    return fmean(abs(_there(cell, name) - centre[name]) for name in AVERAGED)
-
-
-def _there(cell: Cell, name: str) -> float:
-    value = cell[name]
-    assert value is not None
-    return value
+    return {
+        **own,
+        "gap": Spread.of(gap(c, oracles, AVERAGED) for c in cells),
+        "RTE": Spread.of(shares),
+    }
 
 
 Table = tuple[str, Sequence[str], list[Sequence[object]], list[str]]

@@ -29,17 +29,15 @@ from expunge.benchmarks.classification.rows import (
     Answers,
     Asked,
     Figures,
+    gap,
     share_right,
     zrf,
 )
 from expunge.benchmarks.classification.worlds import Kind, World, world
 from expunge.benchmarks.jobs import Result, key_of
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.deployment import Deployment
-from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, HasPreset, fields_of, preset_of
 from expunge.methods.protocol import Method, missing, unlearn
 from expunge.methods.search import Space, WholeNumber, space_of
@@ -252,9 +250,10 @@ class Tuning:
 
         def objective(method: Method) -> Evaluation:
             given = Answered.of(problem, method, seed)
-            found = Answers.of(room, asked, given.model, Run(seed)).quick()
-            parts = {name: _distance(found, oracles, name) for name in AVERAGED}
-            scores = Scores((), (), _number(found["TA"]))
+            answers = Answers.of(room, asked, given.model, Run(seed))
+            found = answers.quick()
+            parts = {name: gap(found, oracles, (name,)) for name in AVERAGED}
+            scores = Scores((), (), answers.accuracies.test)
             return Evaluation(fmean(parts.values()), parts, scores, given.seconds)
 
         trials = Trials(place.folder / "trials" / f"{key_of(self)}.db")
@@ -274,15 +273,6 @@ class Tuning:
                 for t in found.trials
             ],
         }
-
-
-def _distance(found: Figures, oracles: Sequence[Figures], name: str) -> float:
-    return abs(_number(found[name]) - fmean(_number(oracle[name]) for oracle in oracles))
-
-
-def _number(value: float | None) -> float:
-    assert value is not None
-    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,13 +300,7 @@ class Answered:
             ready = time.process_time()
             outcome = unlearn(method, problem, run, artifact)
         end = time.process_time()
-        [change] = outcome.changes
-        if not isinstance(change, Delta | Replacement):
-            raise ExpungeError(
-                f"{method.name} answered with a {type(change).__name__}; new weights or a Delta "
-                "are expected by this benchmark."
-            )
-        return cls(change.applied_to(problem.model), end - ready, ready - start)
+        return cls(outcome.applied_to(problem.model), end - ready, ready - start)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from expunge.benchmarks.classification.rows import share_right
 from expunge.data.samples import Samples, TensorSamples
 from expunge.errors import ExpungeError
 from expunge.signals.corrective import (
@@ -171,7 +172,7 @@ class PatchTrigger:
 
     def retained(self, asked: Asked, held_out: TensorSamples) -> float:
         """Accuracy on pictures without the patch."""
-        return _share_right(asked(held_out))
+        return share_right(asked(held_out))
 
     def corrected(self, found: Predictions) -> float:
         """Rows of the target class are left out."""
@@ -233,7 +234,7 @@ class InterclassConfusion:
 
     def corrected(self, found: Predictions) -> float:
         """All manipulated rows are of the two classes."""
-        return _share_right(found)
+        return share_right(found)
 
 
 @dataclass(frozen=True)
@@ -265,11 +266,11 @@ class RandomSwap:
 
     def retained(self, asked: Asked, held_out: TensorSamples) -> float:
         """Plain accuracy."""
-        return _share_right(asked(held_out))
+        return share_right(asked(held_out))
 
     def corrected(self, found: Predictions) -> float:
         """Plain accuracy."""
-        return _share_right(found)
+        return share_right(found)
 
 
 def _brightest(rows: TensorSamples) -> float:
@@ -284,7 +285,3 @@ def _count(share: float, rows: TensorSamples) -> int:
             "least one row, and fewer than all, are expected."
         )
     return count
-
-
-def _share_right(found: Predictions) -> float:
-    return float((found.answers()[0] == found.labels).double().mean())

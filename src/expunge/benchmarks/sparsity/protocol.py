@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from expunge.audit.case import source_of
-from expunge.benchmarks.classification.rows import Figures
+from expunge.benchmarks.classification.rows import Figures, gap
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.benchmarks.sparsity.verdict import verdict
 from expunge.benchmarks.sparsity.work import (
@@ -33,7 +33,6 @@ from expunge.benchmarks.sparsity.work import (
     Reading,
     Training,
     Tuning,
-    gap,
     room,
 )
 from expunge.errors import ExpungeError
@@ -183,7 +182,7 @@ class _Found:
             "originals": reading["originals"],
             "oracles": oracles,
             "gap among oracles": [
-                gap(one, [other for place, other in enumerate(oracles) if place != own])
+                gap(one, [o for place, o in enumerate(oracles) if place != own], AVERAGED)
                 for own, one in enumerate(oracles)
             ],
             "gap of the originals": _gaps(reading["originals"], oracles),
