@@ -202,6 +202,14 @@ def test_tables_name_what_collapsed_and_what_failed() -> None:
     assert tables.content(_result())["toy"]["class"]["preset"]["good"]["failed"] is None
 
 
+def test_what_presets_keep_is_the_worst_seed() -> None:
+    title, columns, rows, below = tables.tables(_result())[-1]
+    assert title == "What shipped presets keep"
+    assert columns == ["", "toy, class"]
+    assert sorted(map(tuple, rows)) == [("broken", "refused"), ("good", "100"), ("lossy", "50*")]
+    assert "below 90 %" in below[0]
+
+
 def test_a_spread_of_one_seed_has_no_deviation() -> None:
     alone = tables.Spread.of([0.5, None])
     assert alone is not None

@@ -1,5 +1,6 @@
 """Presets keep the model, forget something, and leave the paper's fields alone."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from expunge import registry
 from expunge.audit.kept import LEAST, Kept
@@ -218,6 +220,23 @@ def test_a_climb_goes_no_further_than_what_stays_finite(deployment: Deployment) 
 
     assert climb(model, Reach(2.0, 0.5), problem, Run()) == max(f for f in CLIMB if f <= 0.3)
     assert climb(lambda _: problem.model, Reach(2.0, 0.5), problem, Run()) == 1.0
+
+
+def test_a_climb_finds_the_smallest_factor_in_few_tries(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, GradientAscent())
+    wrong = copy.deepcopy(problem.model)
+    with torch.no_grad():
+        for parameter in list(wrong.parameters())[-2:]:
+            parameter.mul_(-1)  # what was sure is now surely another class
+    for enough in CLIMB:
+        tried: list[float] = []
+
+        def model(factor: float, enough: float = enough, tried: list[float] = tried) -> nn.Module:
+            tried.append(factor)
+            return wrong if factor >= enough else problem.model
+
+        assert climb(model, Reach(2.0, 0.5), problem, Run()) == enough
+        assert len(tried) <= 4
 
 
 def test_a_rate_that_loses_the_retain_rows_is_held_back(deployment: Deployment) -> None:
