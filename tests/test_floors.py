@@ -21,7 +21,7 @@ PACKAGE = Path(expunge.__file__).parent
 
 GROUND, TOP = -1, 7
 FLOORS: dict[int, tuple[str, ...]] = {
-    GROUND: ("errors", "storage", "data", "models", "run"),
+    GROUND: ("errors", "storage", "processes", "data", "models", "run"),
     0: ("requests", "changes", "families", "recipe", "problem"),
     1: ("signals", "descent"),
     2: ("learning",),

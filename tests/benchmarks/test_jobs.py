@@ -98,7 +98,7 @@ def test_a_failure_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_is_said_and_what_was_done_is_kept(tmp_path: Path) -> None:
     done, killed = Squaring(2, tmp_path / "log"), Failing(3, tmp_path / "log", ends=True)
-    with pytest.raises(ExpungeError, match=r"for lack of memory.*fewer --processes"):
+    with pytest.raises(ExpungeError, match=r"for lack of memory.*fewer processes"):
         conducted([done, killed], tmp_path / "r", 1, lambda *_: None)
     assert [p.stem for p in (tmp_path / "r").iterdir()] == [key_of(done)]
 

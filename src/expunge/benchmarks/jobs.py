@@ -7,28 +7,20 @@ depend on how many jobs run beside it.
 
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from expunge import __version__
-from expunge.errors import ExpungeError
+from expunge.processes import one_threaded
 from expunge.storage import write_bytes
 
 Result = Mapping[str, Any]
 """What a job found, as JSON values; :func:`conducted` adds the ``warnings`` that it gave."""
-
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Threads of the libraries below torch; read when a process starts."""
 
 
 class Job(Protocol):
@@ -77,7 +69,7 @@ def conducted(jobs: Sequence[Some], folder: Path, processes: int, told: Told) ->
             results[key] = stored
             told(job.title, True)
     left = [key for key in of_key if key not in results]
-    with _processes(min(processes, len(left))) as pool:
+    with one_threaded(min(processes, len(left))) as pool:
         futures = {pool.submit(_done, of_key[key]): key for key in left}
         for future in _finished(futures):
             key = futures[future]
@@ -111,45 +103,6 @@ def _read(path: Path) -> Result | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return result
-
-
-@contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one thread each; on an error those that wait are dropped.
-
-    Raises:
-        ExpungeError: one of them ended before its job was done.
-    """
-    before = {name: os.environ.get(name) for name in VARIABLES}
-    os.environ.update(dict.fromkeys(VARIABLES, "1"))  # inherited by those that start inside
-    context = multiprocessing.get_context("spawn")  # a forked torch with threads may hang
-    pool = ProcessPoolExecutor(max(1, count), context, _started)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise ExpungeError(
-            "A process ended before its job was done, perhaps for lack of memory. Finished jobs "
-            "are kept; run this again with fewer --processes."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _started() -> None:
-    """What every process begins with: one thread, and an end when the one that asks has ended."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()  # a killed benchmark must not go on in the background
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _finished(futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:

@@ -11,6 +11,7 @@ from expunge.benchmarks import (
     near_duplicates,
     speed_aggregation,
     speed_classification,
+    speed_shadows,
 )
 from expunge.benchmarks.classification import corner, protocol, tables
 from expunge.benchmarks.classification.worlds import WORLDS
@@ -20,6 +21,8 @@ from expunge.benchmarks.corrective import tables as corrective_tables
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
 from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
+from expunge.benchmarks.worst_case import protocol as worst_case_protocol
+from expunge.benchmarks.worst_case import tables as worst_case_tables
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
@@ -52,6 +55,21 @@ def speed_of_classification(
     result = speed_classification.run(rows, repeats, console)
     for title, columns, lines in speed_classification.tables(result):
         console.print(table(title, columns, lines))
+    write_json(json, result)
+
+
+@speed.command("shadows")
+def speed_of_shadows(
+    full: Annotated[
+        bool, typer.Option("--full", help="20 passes, best of three, instead of 4 passes, once.")
+    ] = False,
+    json: JsonPath = None,
+) -> None:
+    """Populations of small models: stacked, in processes, one by one, and which is chosen."""
+    result = speed_shadows.run(full, console.print)
+    title, columns, rows, below = speed_shadows.table(result)
+    console.print(table(title, columns, rows))
+    console.print(below, soft_wrap=True)
     write_json(json, result)
 
 
@@ -195,5 +213,30 @@ def sparsity_and_gaps(
     for title, columns, rows in sparsity_tables.tables(result):
         console.print(table(title, columns, rows))
     for sentence in sparsity_tables.sentences(result):
+        console.print(sentence, soft_wrap=True)
+    write_json(json, result)
+
+
+@app.command("worst-case")
+def worst_case_forget_sets(
+    out: Annotated[
+        Path, typer.Option(help="Folder of models and results; a stopped run goes on.")
+    ] = Path("bench-worst-case"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Models as shipped, too, which memorise less.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 3,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """The rows that are hardest to forget, found by search, beside random rows and baselines."""
+    writable_folder(out, "The folder of --out,")
+    chosen = worst_case_protocol.FULL if full else worst_case_protocol.QUICK
+    result = worst_case_protocol.Protocol(out, chosen, seeds, processes).conduct(_told)
+    for title, columns, rows in worst_case_tables.tables(result):
+        console.print(table(title, columns, rows))
+    for sentence in worst_case_tables.sentences(result):
         console.print(sentence, soft_wrap=True)
     write_json(json, result)

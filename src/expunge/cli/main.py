@@ -8,6 +8,7 @@ from rich.console import Console
 
 from expunge import __version__
 from expunge.cli import (
+    audit,
     bench,
     compare,
     data,
@@ -43,6 +44,7 @@ app.command("tune")(tune.tune)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Real sets and weights from published packages.")
+app.add_typer(audit.app, name="audit", help="What an adversary would ask of a model.")
 app.add_typer(bench.app, name="bench", help="Benchmarks whose figures stand in docs/.")
 
 

@@ -118,3 +118,31 @@ class AdamW:
         return torch.optim.AdamW(
             parameters, self.learning_rate, self.betas, self.epsilon, self.weight_decay
         )
+
+
+@dataclass(frozen=True)
+class SignSGD:
+    """Every weight moves by the learning rate against the sign of its gradient; a gradient of zero
+    moves nothing.
+
+    Bernstein, Wang, Azizzadenesheli, Anandkumar (2018). signSGD: Compressed Optimisation for
+    Non-Convex Problems.
+    """
+
+    learning_rate: float
+    schedule: Schedule = field(default_factory=Constant)
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimiser."""
+        return _SignDescent(parameters, {"lr": self.learning_rate})
+
+
+class _SignDescent(torch.optim.Optimizer):
+    """Keeps nothing between two steps."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad.sign(), alpha=group["lr"])

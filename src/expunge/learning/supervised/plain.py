@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
@@ -32,6 +33,8 @@ class Plain:
     epochs: int = 20
     batch_size: int = 64
     optimiser: Optimiser = field(default_factory=lambda: AdamW(1e-3))
+    stacks: ClassVar[bool] = True
+    """Every weight moves by itself: many models can be trained as one (learning/population.py)."""
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
