@@ -156,7 +156,7 @@ def clothes(name: str) -> World:
         Recipe(_small_cnn, Classifier(classes=10), Plain(4, 128, AdamW(1e-3, schedule=Cosine()))),
         parts,
         {"class": _sandals("label", "class"), **_random(train)},
-        shown=5_000,
+        shown=1_000,
     )
 
 
@@ -177,7 +177,7 @@ def garments(name: str) -> World:
         ),
         parts,
         {"sub-class": _sandals("label", "sub-class")},
-        shown=5_000,
+        shown=1_000,
     )
 
 
@@ -271,6 +271,7 @@ def mails(name: str) -> World:
             "subject": Request(f"mails of {sender}", Rows("subject", (sender,))),
             **_random(train),
         },
+        shown=1_000,
     )
 
 
