@@ -18,6 +18,8 @@ from expunge.benchmarks.classification.worlds import WORLDS
 from expunge.benchmarks.corrective import picture as corrective_picture
 from expunge.benchmarks.corrective import protocol as corrective_protocol
 from expunge.benchmarks.corrective import tables as corrective_tables
+from expunge.benchmarks.membership import protocol as membership_protocol
+from expunge.benchmarks.membership import tables as membership_tables
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
 from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
@@ -169,6 +171,41 @@ def corrective(
         console.print(note, soft_wrap=True)
     write_bytes(out / "corrective.png", corrective_picture.png(result))
     console.print(f"Picture: {out / 'corrective.png'}", soft_wrap=True)
+    write_json(json, result)
+
+
+@app.command("membership")
+def membership(
+    out: Annotated[
+        Path, typer.Option(help="Folder of models and results; a stopped run goes on.")
+    ] = Path("bench-membership"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Five seeds and 64 models a pool instead of 1 and 32.")
+    ] = False,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Registered name; repeatable.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from 0.")] = None,
+    models: Annotated[int | None, typer.Option(help="Models of a pool, an even number.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """Who was in: membership attacks on small networks, before and after they unlearned."""
+    writable_folder(out, "The folder of --out,")
+    result = membership_protocol.Protocol(
+        out,
+        seeds or (5 if full else 1),
+        models or (64 if full else 32),
+        tuple(methods or membership_protocol.METHODS),
+        processes,
+    ).conduct(_told)
+    for title, columns, rows, below in membership_tables.tables(result):
+        console.print(table(title, columns, rows))
+        console.print(below, soft_wrap=True)
+    write_bytes(out / "membership.png", membership_tables.picture(result))
+    console.print(f"Picture: {out / 'membership.png'}", soft_wrap=True)
     write_json(json, result)
 
 

@@ -1,0 +1,1 @@
+"""Who was in: membership attacks on the digits, before and after unlearning."""
