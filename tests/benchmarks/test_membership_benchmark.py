@@ -87,7 +87,7 @@ def _result() -> dict[str, Any]:
         "attacks": {"loss": figures},
         "curves": dict.fromkeys(tables.DRAWN, curve),
     }
-    scores = dict.fromkeys(("forgotten", "one-sided", "two-sided", "kept"), 0.5)
+    scores = dict.fromkeys(("forgotten", "one-sided", "two-sided", "kept", "difference"), 0.5)
     left = {"scores": scores, "forget": 0.4, "retain": 0.8, "test": 0.6}
     return {
         "models": 32,

@@ -49,6 +49,7 @@ def _unlearning(result: Mapping[str, Any]) -> Table:
         "one-sided": "above never seen",
         "two-sided": "above or below",
         "kept": "kept rows",
+        "difference": "before and after",
     }
     rows: list[Sequence[object]] = []
     failed = []
@@ -65,9 +66,10 @@ def _unlearning(result: Mapping[str, Any]) -> Table:
         )
     below = (
         "AUC with which rows that a model forgot are told from rows that it never saw (.5: as if "
-        "never seen; read it beside retrained), and kept rows from those. Accuracy on forgotten, "
-        f"kept and never seen rows. Each model forgets {result['each']} of {result['asked']} rows, "
-        "half of which have redrawn labels."
+        "never seen; read it beside retrained), and kept rows from those; before and after: by how "
+        "far the margin fell, which shows what was removed to who saw both models. Accuracy on "
+        "forgotten, kept and never seen rows. Each model forgets "
+        f"{result['each']} of {result['asked']} rows, half of which have redrawn labels."
     )
     heads = ["", *columns.values(), "forget", "retain", "test"]
     return "U-LiRA on the noisy pool", heads, rows, " ".join([below, *failed])

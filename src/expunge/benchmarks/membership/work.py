@@ -20,6 +20,7 @@ from expunge.attacks import (
     lira_offline,
     lira_online,
     loss_attack,
+    margin_drop,
     modified_entropy_attack,
     population_attack,
     rmia_offline,
@@ -159,15 +160,20 @@ class Unlearning:
         asked = forgotten.sum(0) >= FEWEST
         ids = [name for name, one in zip(found.samples, asked.tolist(), strict=True) if one]
         shadows = Shadows.of(found.signals(), member).of_samples(ids)
+        earlier = Shadows.of(pool.predictions().signals(), member).of_samples(ids)
         gone, known = forgotten[:, asked], member[:, asked]
         read: dict[str, list[float]] = {}
         for at, name in enumerate(found.models[: 2 * TARGETS]):
             rest = [place for place in range(len(found.models)) if place != at]
             unlearned = Unlearned(shadows.without(name), gone[rest])
+            after, before = shadows.target(name), earlier.target(earlier.models[at])
             for score, (attack, truth) in _u_lira(gone[at], known[at] & ~gone[at]).items():
                 among = truth | ~known[at]
-                values = attack(shadows.target(name), unlearned)[among]
+                values = attack(after, unlearned)[among]
                 read.setdefault(score, []).append(Roc.of(values, truth[among]).auc)
+            among = gone[at] | ~known[at]
+            fell = margin_drop(before, after)[among]
+            read.setdefault("difference", []).append(Roc.of(fell, gone[at][among]).auc)
         right = (found.answers() == found.labels).double()
         return {
             "scores": {name: fmean(each) for name, each in read.items()},
