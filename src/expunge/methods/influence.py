@@ -25,7 +25,7 @@ from expunge.changes.weights import parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
-from expunge.methods.presets import BOLD, Reach, climb, weights_norm
+from expunge.methods.presets import BOLD, Reach, climb, hold, weights_norm
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -118,7 +118,9 @@ class Influence:
         def moved(factor: float) -> nn.Module:
             return _moved(problem.model, step, strength * factor)
 
-        return replace(fitting, strength=strength * climb(moved, BOLD, problem, run))
+        factor = climb(moved, BOLD, problem, run)
+        share = hold(lambda share: moved(share * factor), self.name, problem, run)
+        return replace(fitting, strength=strength * factor * share)
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""

@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -248,10 +248,10 @@ methods with nothing that keeps the rest, and for those with it."""
 CLIMB = tuple(1.35**power for power in range(-8, 3))
 """Factors of a rate of which the smallest that is enough is looked for."""
 
-BACK = (1.0, 0.3, 0.1, 0.03)
+BACK = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03)
 """Shares of a rate that are tried one after another where the model is lost."""
 
-STEADY = 0.95
+STEADY = 0.93
 """Share of the right answers on retain rows that has to stay."""
 
 
@@ -263,7 +263,8 @@ def climbed(
     run: Run,
     tried_on: Problem | None = None,
 ) -> M:
-    """The method at the smallest of several rates that lifts the loss on the forget set enough.
+    """The method at the smallest of several rates that lifts the loss on the forget set enough;
+    held back where it reads retain rows and would lose them.
 
     Each try answers the request, and is thrown away.
 
@@ -276,7 +277,8 @@ def climbed(
         tried_on: what tries answer where it is not ``problem``: the same with fewer retain rows.
 
     Raises:
-        ExpungeError: whole classes are to go, and at no rate they do.
+        ExpungeError: whole classes are to go, and at no rate they do; no rate keeps the retain
+            rows.
     """
 
     def at(factor: float) -> M:
@@ -287,7 +289,7 @@ def climbed(
     def model(factor: float) -> nn.Module:
         return _answer(at(factor), tried_on or problem, run)
 
-    return at(climb(model, rise, problem, run))
+    return held_back(at(climb(model, rise, problem, run)), ("learning_rate",), problem, run)
 
 
 def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
@@ -349,9 +351,8 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
 def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> M:
     """The method at the largest of a few shares of its rates that keeps what its retain rows hold.
 
-    For methods that read these rows anyway: where training goes on at too high a rate, the model is
-    lost before it forgets, and its own training rows say so. Each try answers the request, and is
-    thrown away.
+    For methods that read these rows anyway: at too high a rate the model is lost before it forgets,
+    and its own training rows say so. Each try answers the request, and is thrown away.
 
     Args:
         method: a dataclass; its fields ``rates`` are scaled together by :data:`BACK`.
@@ -360,29 +361,51 @@ def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> 
         run: device and random numbers.
 
     Returns:
-        The method; as it is where the family has no logits or the rows no labels.
+        The method; as it is where the family has no logits, or no labelled retain row is read.
 
     Raises:
         ExpungeError: at no share :data:`STEADY` of the answers stay right.
     """
+    given: Any = method
+
+    def at(share: float) -> M:
+        found: M = replace(given, **{name: share * getattr(method, name) for name in rates})
+        return found
+
+    return at(hold(lambda share: _answer(at(share), problem, run), method.name, problem, run))
+
+
+def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: Run) -> float:
+    """The largest of :data:`BACK` whose model keeps what its retain rows hold; 1 where the family
+    has no logits, or no labelled retain row is read.
+
+    Args:
+        model: the model that a share of a rate leads to.
+        name: of the method.
+        problem: as :meth:`HasPreset.for_problem` sees it.
+        run: device and random numbers.
+
+    Raises:
+        ExpungeError: at no share :data:`STEADY` of the answers stay right.
+    """
+    if not isinstance(problem.family, HasLogits) or Role.RETAIN not in problem.data:
+        return 1.0
     retain = problem.data[Role.RETAIN]
-    if not isinstance(problem.family, HasLogits) or "label" not in retain.fields:
-        return method
+    if "label" not in retain.fields:
+        return 1.0
     draws = run.generator("preset/retain")
-    rows = torch.randperm(len(retain), generator=draws)[:LOOKED_AT]
-    looked_at, given = retain.select(rows), cast(Any, method)
+    looked_at = retain.select(torch.randperm(len(retain), generator=draws)[:LOOKED_AT])
     before, after = _share_right(problem, problem.model, looked_at, run), math.nan
     for share in BACK:
-        tried: M = replace(given, **{name: share * getattr(method, name) for name in rates})
         try:
-            model = _answer(tried, problem, run)
+            tried = model(share)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
             continue
-        after = _share_right(problem, model, looked_at, run)
+        after = _share_right(problem, tried, looked_at, run)
         if after >= STEADY * before:
-            return tried
+            return share
     raise ExpungeError(
-        f"The preset of {method.name} keeps the model at no rate that was tried: accuracy on "
+        f"The preset of {name} keeps the model at no rate that was tried: accuracy on "
         f"retained rows fell from {before:.3g} to {after:.3g} (nan: weights no longer finite) even "
         f"at {BACK[-1]:g} of its rate. "
         "Take another method (`expunge methods` lists them), or give its fields."
@@ -427,20 +450,23 @@ def as_far(rate: float, published: int, steps: int, most: float) -> float:
 
 def along_neutral(method: M, reach: Reach, problem: Problem, run: Run) -> M:
     """The method in :data:`PASSES` passes over retain batches, at the rate of SGD that leads as far
-    as the reach says.
+    as the reach says; held back where the retain rows are lost.
 
     Args:
         method: a dataclass with ``epochs``, ``learning_rate``, ``momentum`` and ``batch_size``.
         reach: of its steps on the forget set.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
+
+    Raises:
+        ExpungeError: no rate keeps the retain rows.
     """
     given: Any = method
     size = retain_batch(problem, given.batch_size)
     steps = passes(problem, Role.FORGET, PASSES, size)
     rate = reach.sgd_rate(problem, steps, given.momentum, run)
     found: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
-    return found
+    return held_back(found, ("learning_rate",), problem, run)
 
 
 def trained_on(method: M, published: int, most: float, problem: Problem, run: Run) -> M:

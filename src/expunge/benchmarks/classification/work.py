@@ -8,7 +8,7 @@ seed and read on test rows, as it comes and matched at equal retained accuracy.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -364,13 +364,10 @@ class Reader:
         self._room = asking.place.room
         self._test = asked_on_test(asking.place.world, asking.kind)
 
-    @cached_property
+    @property
     def oracles(self) -> list[Answers]:
         """The oracles' answers."""
-        return [
-            Answers.of(self._room, self._test, oracle, Run(seed))
-            for seed, oracle in zip(self._asking.seeds, self._asking.oracles(), strict=True)
-        ]
+        return _of_oracles(self._asking)
 
     def figures(self, model: nn.Module, seed: int) -> Figures:
         """Everything about one model."""
@@ -398,6 +395,16 @@ class Reader:
         level = Level(ACCURACY, retained(base), TOLERANCE)
         factor, at_level = matched(base, model, retained, level, replaced=replaced)
         return factor, self.figures(at_level, seed)
+
+
+@cache
+def _of_oracles(asking: Asking) -> list[Answers]:
+    """What the oracles of a request answer on test rows, asked once a process."""
+    room, test = asking.place.room, asked_on_test(asking.place.world, asking.kind)
+    return [
+        Answers.of(room, test, oracle, Run(seed))
+        for seed, oracle in zip(asking.seeds, asking.oracles(), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
