@@ -13,10 +13,11 @@ import hashlib
 import multiprocessing.reduction
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -155,40 +156,39 @@ class Population:
     def timed(self, wanted: Sequence[Member]) -> Timing:
         """What each engine would take, from a short training of each on a part of the rows.
 
-        The second of two trainings counts, since torch loads much of itself in the first.
+        The first training does not count, since torch loads much of itself in it.
         """
-        whole = len(wanted[0].rows)
-        few = min(whole, max(FEW, whole // 16))
-        part = [replace(one, rows=one.rows[:few]) for one in wanted]
-        short, share = _shortened(self.recipe.learner), 1.0
-        if short is not None:
-            share = 1.0 / cast(Any, self.recipe.learner).epochs
-        rehearsal = replace(self, recipe=replace(self.recipe, learner=short or self.recipe.learner))
-        scale = whole / few / share
-        alone = _seconds(lambda: rehearsal._alone(part[0]))
-        seconds: dict[Engine, float] = {"one by one": alone * scale * len(wanted)}
-        unfit: dict[Engine, str] = {}
+        rehearsal, part, scale = self._rehearsal(wanted)
         stack = [one for one in part if len(one.rows) == len(part[0].rows)][:AT_ONCE]
+        alone = _seconds(lambda: rehearsal._alone(part[0])) * scale
+        seconds: dict[Engine, float] = {"one by one": alone * len(wanted)}
+        unfit: dict[Engine, str] = {}
         if why := self._unstackable():
             unfit["stacked"] = why
         else:
             try:
-                together = _seconds(lambda: rehearsal._together(stack))
-                seconds["stacked"] = together * scale * len(wanted) / len(stack)
+                together = _seconds(lambda: rehearsal._together(stack)) * scale
+                seconds["stacked"] = together * len(wanted) / len(stack)
             except RuntimeError as error:  # torch cannot map a layer
                 unfit["stacked"] = str(error).splitlines()[0]
         if why := self._unsendable():
             unfit["processes"] = why
         else:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            try:
-                single = _seconds(lambda: rehearsal._alone(part[0])) if threads > 1 else alone
-            finally:
-                torch.set_num_threads(threads)
-            rounds = -(-len(wanted) // self.processes)
-            seconds["processes"] = STARTING + single * scale * rounds
+            with _one_thread() as fewer:
+                single = _seconds(lambda: rehearsal._alone(part[0])) * scale if fewer else alone
+            seconds["processes"] = STARTING + single * -(-len(wanted) // self.processes)
         return Timing(min(seconds, key=lambda name: seconds[name]), seconds, unfit)
+
+    def _rehearsal(self, wanted: Sequence[Member]) -> tuple["Population", list[Member], float]:
+        """The same in a single pass over a part of the rows, and how much longer the whole is."""
+        whole = len(wanted[0].rows)
+        few = min(whole, max(FEW, whole // 16))
+        part = [replace(one, rows=one.rows[:few]) for one in wanted]
+        learner: Any = self.recipe.learner
+        if not hasattr(learner, "epochs"):
+            return self, part, whole / few
+        short = replace(self.recipe, learner=replace(learner, epochs=1))
+        return replace(self, recipe=short), part, learner.epochs * whole / few
 
     def _alone(self, one: Member) -> nn.Module:
         data = {Role.TRAIN: self.samples.select(one.shuffled())}
@@ -270,7 +270,7 @@ class StackedSamples:
     def __len__(self) -> int:
         return self.positions.shape[1]
 
-    def batch(self, rows: Tensor, fields: Any = None) -> Batch:
+    def batch(self, rows: Tensor, fields: Collection[str] | None = None) -> Batch:
         """Each field (B, N, ...) of the rows (B,), and ``row`` (B,)."""
         wanted = self.positions[:, rows]
         found = self.samples.batch(wanted.reshape(-1), fields)
@@ -298,15 +298,23 @@ def _of_process(one: Member) -> nn.Module:
     return _given[0]._alone(one)
 
 
-def _shortened(learner: object) -> Any:
-    """The learner with a single pass; None where it does not count them."""
-    if not hasattr(learner, "epochs"):
-        return None
-    return replace(cast(Any, learner), epochs=1)
+@contextmanager
+def _one_thread() -> Iterator[bool]:
+    """Inside, torch has one thread; says whether it had more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads > 1
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _seconds(train: Any) -> float:
+def _seconds(train: Callable[[], object]) -> float:
+    """The shorter of two trainings after a first one: what else the machine does only adds."""
     train()
-    start = time.perf_counter()
-    train()
-    return time.perf_counter() - start
+    took = []
+    for _ in range(2):
+        start = time.perf_counter()
+        train()
+        took.append(time.perf_counter() - start)
+    return min(took)
