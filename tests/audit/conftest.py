@@ -158,3 +158,48 @@ def figures() -> ReportFigures:
             "cost": {"whole run": "171 s on 2 cores"},
         },
     }
+
+
+@pytest.fixture(scope="session")
+def stored_audits() -> dict[str, dict[str, Any]]:
+    """What audits of a few digits store: one that trains nothing, one with oracles and shadows."""
+    import torch
+
+    from expunge.audit.audit import Audit
+    from expunge.audit.inquiry import Level, Step
+    from expunge.audit.policy import Policy
+    from expunge.audit.removal import Removal
+    from expunge.audit.self_test import Refusing
+    from expunge.data import digits, own
+    from expunge.descent.optimisers import AdamW
+    from expunge.families.classifier import Classifier
+    from expunge.learning.supervised.plain import Plain
+    from expunge.models.mlp import digits_classifier
+    from expunge.recipe import Recipe, Role
+    from expunge.run import Run
+
+    table, run = digits.load(), Run(0)
+    rows = own.samples(table, digits.tensors(table))
+    train, held_out = rows.select(torch.arange(400)), rows.select(torch.arange(400, 800))
+    eight = train.columns["label"] == 8
+    recipe = Recipe(digits_classifier, Classifier(classes=10), Plain(10, 32, AdamW(3e-3)), 0)
+    before = recipe.make({Role.TRAIN: train}, run).model
+    forget = train.select(eight.nonzero().reshape(-1))
+    retain = train.select((~eight).nonzero().reshape(-1))
+    removal = Removal("the digit 8", before, recipe.family, forget, retain, held_out, run, recipe)
+    policy = Policy.of(
+        {
+            "oracles": 2,
+            "shadows": 4,
+            "private": {"apart": 0.3},
+            "stays_forgotten": {"steps": 8},
+        }
+    )
+    parts = torch.arange(len(forget)).chunk(2)
+    steps = [Step(f"part {place}", before, part) for place, part in enumerate(parts)]
+    return {
+        "quick": Audit.of(removal, level=Level.QUICK).ask(before).to_json(),
+        "standard": Audit.of(removal, policy, Level.STANDARD, engine="stacked")
+        .ask(Refusing(before, 8), steps)
+        .to_json(),
+    }

@@ -17,10 +17,12 @@ from expunge.deployment import Deployment
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.errors import AccessError, ExpungeError
+from expunge.learning.datamodels import HalfDataModels
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
 from expunge.methods.cf_k import CfK
+from expunge.methods.dmm import DMM
 from expunge.methods.eu_k import EuK
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.fisher_forgetting import FisherForgetting
@@ -50,6 +52,7 @@ FAST: dict[str, Method] = {
     "boundary-expand": BoundaryExpand(2, 1e-3),
     "boundary-shrink": BoundaryShrink(epochs=2, learning_rate=1e-3),
     "cf-k": CfK(epochs=1),
+    "dmm": DMM(HalfDataModels(8, engine="stacked"), epochs=1),
     "eu-k": EuK(epochs=1),
     "fine-tune": FineTune(1, 1e-3),
     "fisher-forgetting": FisherForgetting(1e-6),

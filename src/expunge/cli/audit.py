@@ -19,13 +19,17 @@ from expunge.audit.worst_case import (
     WorstCase,
     groups_of,
 )
+from expunge.cli import audit_model, audit_report
+from expunge.cli.default_command import DEFAULT, WithDefault
 from expunge.cli.output import JsonPath, console, table, writable, write_json
 from expunge.cli.run_file import Loaded, read
 from expunge.errors import ExpungeError
 from expunge.run import Run
 from expunge.storage import write_bytes
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, cls=WithDefault)
+app.command(DEFAULT)(audit_model.model)
+app.command("report")(audit_report.report)
 
 SHOWN = 10
 """Names printed on the terminal; the files of --out and --json have all."""

@@ -18,6 +18,8 @@ from expunge.benchmarks.classification.worlds import WORLDS
 from expunge.benchmarks.corrective import picture as corrective_picture
 from expunge.benchmarks.corrective import protocol as corrective_protocol
 from expunge.benchmarks.corrective import tables as corrective_tables
+from expunge.benchmarks.dmm import protocol as dmm_protocol
+from expunge.benchmarks.dmm import tables as dmm_tables
 from expunge.benchmarks.membership import protocol as membership_protocol
 from expunge.benchmarks.membership import tables as membership_tables
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
@@ -275,5 +277,29 @@ def worst_case_forget_sets(
     for title, columns, rows in worst_case_tables.tables(result):
         console.print(table(title, columns, rows))
     for sentence in worst_case_tables.sentences(result):
+        console.print(sentence, soft_wrap=True)
+    write_json(json, result)
+
+
+@app.command("dmm")
+def datamodel_matching(
+    out: Annotated[
+        Path, typer.Option(help="Folder of models and results; a stopped run goes on.")
+    ] = Path("bench-dmm"),
+    full: Annotated[
+        bool, typer.Option("--full", help="100 models and 4,000 half-data models.")
+    ] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
+        os.cpu_count() or 1
+    ),
+    json: JsonPath = None,
+) -> None:
+    """Datamodel matching beside ascent, SCRUB and fine-tuning: margins against many oracles."""
+    writable_folder(out, "The folder of --out,")
+    models, half_models = dmm_protocol.FULL if full else dmm_protocol.QUICK
+    result = dmm_protocol.Protocol(out, models, half_models, processes).conduct(_told)
+    for title, columns, rows in dmm_tables.tables(result):
+        console.print(table(title, columns, rows))
+    for sentence in dmm_tables.sentences(result):
         console.print(sentence, soft_wrap=True)
     write_json(json, result)

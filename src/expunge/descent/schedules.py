@@ -22,6 +22,18 @@ class Milestones:
 
 
 @dataclass(frozen=True)
+class Decay:
+    """The rate times ``factor`` after each of ``epochs`` equal parts."""
+
+    factor: float
+    epochs: int
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        return self.factor ** (step * self.epochs // total)
+
+
+@dataclass(frozen=True)
 class Part:
     """What ``whole`` does between two shares of its steps: training goes on where it was left."""
 

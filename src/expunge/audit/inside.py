@@ -1,0 +1,80 @@
+"""Inside: what the features of a model say of a forgotten kind, read by a linear probe."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expunge.audit.removal import Removal
+from expunge.data.samples import Samples, batches
+from expunge.families.abilities import HasLogits, able
+from expunge.models.modes import evaluating
+from expunge.signals.ask import on_device
+from expunge.signals.leace import read_concept
+
+LEAST = 4
+"""Held-out rows of the forgotten kind, and of others: two to fit on and two to ask."""
+
+
+def reads_of(removal: Removal, model: nn.Module) -> float | None:
+    """Balanced accuracy of a linear probe for the forgotten kind, on rows it was not fitted on.
+
+    It is fitted on held-out rows and asked about others of them, every second row each, with as
+    many rows of other kinds as of the forgotten one, so that a guess is right in half.
+
+    Returns:
+        None where the model calls no linear layer whose input could be read, or where fewer than
+        :data:`LEAST` held-out rows are of one side.
+
+    Raises:
+        ExpungeError: a feature is not finite.
+    """
+    if min(len(removal.unseen_kind), len(removal.retained)) < LEAST:
+        return None
+    rows, concept = _balanced(removal)
+    features = features_of(removal, model, removal.held_out.select(rows))
+    if features is None:
+        return None
+    own, others = (torch.nonzero(concept == kind).reshape(-1) for kind in (1, 0))
+    fitted = torch.cat([own[::2], others[::2]])
+    asked = torch.cat([own[1::2], others[1::2]])
+    found = read_concept(features[fitted], concept[fitted], features[asked], concept[asked])
+    return found.before.accuracy
+
+
+def features_of(removal: Removal, model: nn.Module, rows: Samples) -> Tensor | None:
+    """What the last linear layer of a model is given, (n, d); None where it calls none."""
+    last: list[Tensor] = []
+
+    def look(_: nn.Module, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], Tensor) and given[0].dim() > 1:
+            last[:] = [given[0].detach()]
+
+    scorer, run = able(removal.family, HasLogits), removal.run
+    asked = on_device(model, run)
+    linear = [part for part in asked.modules() if isinstance(part, nn.Linear)]
+    hooks = [part.register_forward_pre_hook(look) for part in linear]
+    found = []
+    try:
+        with evaluating(asked) as still, torch.no_grad():
+            for raw in batches(rows, 256):
+                last.clear()
+                scorer.logits(still, {name: tensor.to(run.device) for name, tensor in raw.items()})
+                if not last:
+                    return None
+                found.append(last[0].flatten(1).float().cpu())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(found)
+
+
+def _balanced(removal: Removal) -> tuple[Tensor, Tensor]:
+    """Positions among the held-out rows, and whether each is of the forgotten kind (1) or not."""
+    own = removal.unseen_kind
+    order = torch.randperm(
+        len(removal.retained), generator=removal.run.generator("audit: linear probe")
+    )
+    others = removal.retained[order[: len(own)]].sort().values
+    kind = torch.cat([torch.ones(len(own)), torch.zeros(len(others))]).long()
+    return torch.cat([own, others]), kind

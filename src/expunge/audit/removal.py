@@ -1,0 +1,224 @@
+"""A removal: what was to be forgotten, from which model, and the rows that it is judged on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from expunge.data.duplicates.content import Searched
+from expunge.data.samples import Samples
+from expunge.errors import ExpungeError
+from expunge.families.abilities import Family
+from expunge.recipe import Recipe
+from expunge.run import Run
+from expunge.signals import Metric, Predictions, Signals
+from expunge.signals.accuracy import ACCURACY
+from expunge.signals.ask import ask, metric_of, predict
+
+Unlearner = Callable[[nn.Module, Samples, Tensor, Run], nn.Module]
+"""The method under audit: from a model, all rows it was trained on, the positions (n,) of those to
+forget, and a run, the model that forgot them. The adversarial level lets it answer many models."""
+
+LEAST = 2
+"""Rows of each kind: one row has no spread."""
+
+CLIP = 100.0
+"""Nats beyond which a margin counts as this: a guard may give a class minus infinity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """What was to be forgotten, and everything that an audit may look at beside the model deployed.
+
+    Args:
+        name: of the request, or of several.
+        before: the model before.
+        family: what kind of model it is.
+        forget: training rows that were to be forgotten, of all requests together.
+        retain: the other training rows.
+        held_out: rows that nobody trained on, of the same source.
+        run: device, and the seed of every draw.
+        recipe: how the model was made; without one nothing can be retrained.
+        named: positions (n,) of the held-out rows that the request names as well (a class, a
+            person); by default those whose label no retained row has.
+        searched: the training table, for near copies; ``forget_rows`` are positions (n,) in it.
+        forget_rows: see ``searched``.
+        compared: columns of ``searched`` that are compared; those of content by default.
+        unseen: a table of held-out rows, which say how alike unrelated rows are.
+        unlearner: the method, for the adversarial level.
+
+    Raises:
+        ExpungeError: fewer than two rows of one kind, or one row is in two sets.
+    """
+
+    name: str
+    before: nn.Module
+    family: Family
+    forget: Samples
+    retain: Samples
+    held_out: Samples
+    run: Run = field(default_factory=Run)
+    recipe: Recipe | None = None
+    named: Tensor | None = None
+    searched: Searched | None = None
+    forget_rows: Tensor | None = None
+    compared: tuple[str, ...] = ()
+    unseen: Searched | None = None
+    unlearner: Unlearner | None = None
+
+    def __post_init__(self) -> None:
+        sets = {"forget": self.forget, "retain": self.retain, "held-out": self.held_out}
+        for kind, rows in sets.items():
+            if len(rows) < LEAST:
+                raise ExpungeError(
+                    f"The audit of {self.name!r} got {len(rows)} {kind} rows; at least {LEAST} are "
+                    "expected. Give more rows, or put several requests into one audit."
+                )
+        seen: dict[str, str] = {}
+        for kind, rows in sets.items():
+            for name in rows.ids:
+                if (other := seen.setdefault(name, kind)) != kind:
+                    raise ExpungeError(
+                        f"The row {name!r} is in the {other} set and in the {kind} set of the "
+                        f"audit of {self.name!r}; each row is expected in one. Check the splits."
+                    )
+
+    @property
+    def metric(self) -> Metric:
+        """What answers are scored with."""
+        return metric_of(self.family)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the model answers with classes; attacks read their margins."""
+        return self.metric is ACCURACY
+
+    @cached_property
+    def labels(self) -> dict[str, Tensor]:
+        """The label (n,) of every row by kind; empty for models without classes."""
+        if not self.has_classes:
+            return {}
+        sets = {"forget": self.forget, "retain": self.retain, "held-out": self.held_out}
+        return {
+            kind: rows.batch(torch.arange(len(rows)), ["label"])["label"]
+            for kind, rows in sets.items()
+        }
+
+    @cached_property
+    def whole_kind(self) -> bool:
+        """Whether no retained row has a label of the forgotten ones, as when a class goes."""
+        if not self.has_classes:
+            return False
+        return not bool(torch.isin(self.labels["forget"], self.labels["retain"]).any())
+
+    @cached_property
+    def alike(self) -> Tensor:
+        """Positions (n,) of the held-out rows that carry a forgotten label: the non-members that
+        forgotten rows are told from."""
+        if not self.has_classes:
+            return torch.arange(len(self.held_out))
+        return _positions(torch.isin(self.labels["held-out"], self.labels["forget"]))
+
+    @cached_property
+    def unseen_kind(self) -> Tensor:
+        """Positions (n,) of the held-out rows that the request means, too."""
+        if self.named is not None:
+            return self.named
+        if not self.has_classes:
+            return torch.empty(0, dtype=torch.int64)
+        return _positions(~torch.isin(self.labels["held-out"], self.labels["retain"]))
+
+    @cached_property
+    def retained(self) -> Tensor:
+        """Positions (n,) of all other held-out rows."""
+        kept = torch.ones(len(self.held_out), dtype=torch.bool)
+        kept[self.unseen_kind] = False
+        return _positions(kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answers on the rows of a removal.
+
+    Args:
+        forget: signals of the forgotten rows, averaged over ``asks``.
+        held_out: of the held-out rows, likewise.
+        once_forget: of the forgotten rows as a user gets them, asked once.
+        once_held_out: of the held-out rows, asked once.
+        asks: how often it was asked: once where it answers the same every time.
+    """
+
+    forget: Signals
+    held_out: Signals
+    once_forget: Signals
+    once_held_out: Signals
+    asks: int = 1
+
+
+def answers_of(removal: Removal, model: nn.Module, asks: int, name: str = "model") -> Answers:
+    """Ask a model, and ask it ``asks`` times where its answers vary.
+
+    Averaged are log-probabilities, or errors: noise that was added to hide something goes away.
+
+    Raises:
+        ExpungeError: an answer is not finite, or the family can be asked for nothing.
+    """
+    found: dict[str, tuple[Signals, Signals, int]] = {}
+    with removal.run.seeded(f"audit of {removal.name}"):
+        for kind, rows in (("forget", removal.forget), ("held-out", removal.held_out)):
+            found[kind] = _asked(removal, model, rows, asks, name)
+    (forget, once, times), (held_out, once_held_out, others) = found["forget"], found["held-out"]
+    return Answers(forget, held_out, once, once_held_out, max(times, others))
+
+
+def _asked(
+    removal: Removal, model: nn.Module, rows: Samples, asks: int, name: str
+) -> tuple[Signals, Signals, int]:
+    """Signals averaged over passes, those of the first, and how many there were."""
+    first = ask(removal.family, model, rows, removal.run, name)
+    again = ask(removal.family, model, rows, removal.run, name)
+    if torch.equal(first.values, again.values):
+        return first, first, 1
+    if not removal.has_classes:
+        more = [ask(removal.family, model, rows, removal.run, name) for _ in range(asks - 2)]
+        passes = torch.stack([one.values for one in (first, again, *more)])
+        mean = Signals(passes.mean(0), first.models, first.samples, first.queries, first.subjects)
+        return mean, first, asks
+    answers = [predict(removal.family, model, rows, removal.run, name) for _ in range(asks)]
+    return averaged(answers).signals(), first, asks
+
+
+def averaged(passes: list[Predictions]) -> Predictions:
+    """One model's log-probabilities averaged over several passes, as logits.
+
+    Not its probabilities: noise is added to logits, and a mean of probabilities is that of the few
+    passes in which the noise was kind.
+    """
+    logs = torch.stack([one.log_probabilities()[0] for one in passes]).clamp(min=-CLIP)
+    first = passes[0]
+    return Predictions.of(
+        logs.mean(0),
+        first.labels,
+        model=first.models[0],
+        samples=first.samples,
+        subjects=first.subjects,
+    )
+
+
+def margins_of(signals: Signals) -> Tensor:
+    """What is larger for rows a model knows, (samples,) float64: the margin in nats, within
+    :data:`CLIP`, or minus the squared error of a model without classes."""
+    if "margin" in signals.queries:
+        return signals.query("margin")[0].double().clamp(-CLIP, CLIP)
+    return -signals.query("squared error")[0].double()
+
+
+def score_of(signals: Signals, metric: Metric) -> float:
+    """Mean score of one model on these samples."""
+    return float(signals.query(metric.query)[0].double().mean())
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return mask.nonzero().reshape(-1)

@@ -1,0 +1,125 @@
+"""Models that unlearned as the deployed one did: what U-LiRA and KLoM ask."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from expunge.attacks.shadows import Shadows
+from expunge.attacks.u_lira import Unlearned
+from expunge.audit.inquiry import Inquiry
+from expunge.audit.references import Joined
+from expunge.audit.removal import Answers, answers_of
+from expunge.data.samples import Samples
+from expunge.errors import ExpungeError
+from expunge.learning.population import Member
+from expunge.signals.klom import Binning, Closeness, klom_by_set
+from expunge.signals.matrix import Signals
+
+BEFORE_SEED, FLOOR_SEED, OWN_SEED = 30_000, 40_000, 50_000
+"""First seeds of the models before unlearning, of the further oracles of KLoM's floor, and of the
+method's own draws."""
+
+
+def unlearned_shadows(inquiry: Inquiry) -> Unlearned:
+    """The shadow models after each forgot half of the rows in question that it was trained on.
+
+    In question are the forgotten rows and the held-out rows like them, so that for each of them
+    some models forgot it, some kept it, and some never saw it.
+
+    Raises:
+        ExpungeError: the method is not known, or it failed.
+    """
+    references, removal = inquiry.references, inquiry.removal
+    pool, first = references.pool, len(removal.forget) + len(removal.retain)
+    asked = torch.cat([torch.arange(len(removal.forget)), first + removal.alike])
+    draws = removal.run.generator("audit: U-LiRA")
+    margins, masks, names = [], [], []
+    for place, model in enumerate(references.shadow_models):
+        member = references.membership[place]
+        inside = asked[member[asked]]
+        chosen = inside[torch.randperm(len(inside), generator=draws)[: len(inside) // 2]]
+        rows = member.nonzero().reshape(-1)
+        positions = torch.isin(rows, chosen).nonzero().reshape(-1)
+        changed = _unlearned(inquiry, model, pool.select(rows), positions, place)
+        target = references.target(_asked(inquiry, changed, f"unlearned shadow {place}"))
+        margins.append(target.margins)
+        masks.append(torch.isin(asked, chosen))
+        names.append(target.model)
+    shadows = Shadows(
+        torch.stack(margins), references.membership[:, asked], target.samples, tuple(names)
+    )
+    return Unlearned(shadows, torch.stack(masks))
+
+
+def closeness(inquiry: Inquiry) -> dict[str, Closeness]:
+    """KLoM of as many unlearned models as there are oracles, on forgotten and held-out rows.
+
+    Raises:
+        ExpungeError: the method is not known, or it failed.
+    """
+    references, removal = inquiry.references, inquiry.removal
+    count = len(references.models)
+    everything = Joined.of(removal.forget, removal.retain)
+    forget = torch.arange(len(removal.forget))
+    whole = tuple(range(len(everything)))
+    before = references.trained(
+        everything, [Member(BEFORE_SEED + place, whole) for place in range(count)]
+    )
+    kept = tuple(range(len(removal.retain)))
+    others = references.trained(
+        removal.retain, [Member(FLOOR_SEED + place, kept) for place in range(count)]
+    )
+    changed = [
+        _unlearned(inquiry, model, everything, forget, place) for place, model in enumerate(before)
+    ]
+    populations = {
+        "unlearned": [_asked(inquiry, m, f"unlearned {i}") for i, m in enumerate(changed)],
+        "oracles": list(references.answers),
+        "others": [_asked(inquiry, m, f"further oracle {i}") for i, m in enumerate(others)],
+        "before": [_asked(inquiry, m, f"before {i}") for i, m in enumerate(before)],
+    }
+    signals = {name: _signals(answers) for name, answers in populations.items()}
+    sets = {"forget": list(removal.forget.ids), "held-out": list(removal.held_out.ids)}
+    least = min(count, Binning().least)
+    return klom_by_set(
+        signals["unlearned"],
+        signals["oracles"],
+        signals["others"],
+        sets,
+        signals["before"],
+        Binning(least=max(2, least)),
+    )
+
+
+def _signals(answers: Sequence[Answers]) -> Signals:
+    """All models on forgotten and held-out rows, as one matrix."""
+    return Signals.stacked(
+        Signals(
+            torch.cat([one.forget.values, one.held_out.values], 1),
+            one.forget.models,
+            (*one.forget.samples, *one.held_out.samples),
+            one.forget.queries,
+            (*one.forget.subjects, *one.held_out.subjects),
+        )
+        for one in answers
+    )
+
+
+def _asked(inquiry: Inquiry, model: nn.Module, name: str) -> Answers:
+    return answers_of(inquiry.removal, model, inquiry.policy.deleted.asks, name)
+
+
+def _unlearned(
+    inquiry: Inquiry, model: nn.Module, rows: Samples, forget: Tensor, place: int
+) -> nn.Module:
+    """The model after the method; each place has draws of its own."""
+    unlearner = inquiry.removal.unlearner
+    if unlearner is None:
+        raise ExpungeError(
+            "Models that unlearned were asked for and the method is not known; give the audit an "
+            "unlearner, or take a level below adversarial."
+        )
+    run = inquiry.removal.run
+    return unlearner(model, rows, forget, replace(run, seed=run.seed + OWN_SEED + place))

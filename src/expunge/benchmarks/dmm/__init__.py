@@ -1,0 +1,1 @@
+"""Datamodel matching on the digits: how near unlearned models come to a population of oracles."""

@@ -1,0 +1,172 @@
+"""From a run file to an audit: the rows, the model that ``expunge forget`` stored, its history."""
+
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor, nn
+
+from expunge.aggregation.fold import fold
+from expunge.audit.inquiry import Step
+from expunge.audit.measure import rows_held
+from expunge.audit.removal import Removal, Unlearner
+from expunge.changes.delta import Delta
+from expunge.changes.kinds import Replacement
+from expunge.changes.weights import digest_of
+from expunge.cli.run_file import Loaded
+from expunge.cli.stored import HISTORY, MODEL
+from expunge.data.duplicates.content import Searched
+from expunge.data.samples import Samples
+from expunge.deployment import Deployment
+from expunge.errors import ExpungeError
+from expunge.requests import Request, Rows
+from expunge.run import Run
+
+
+def removal_of(loaded: Loaded, run: Run) -> Removal:
+    """All requests of a run file as one removal, judged on its test rows.
+
+    Raises:
+        ExpungeError: a request names no row, or too few rows are left of one kind.
+    """
+    deployment = loaded.deployment
+    forget = _positions([r.target.rows(deployment.table) for r in loaded.requests])
+    kept = torch.ones(len(deployment.train), dtype=torch.bool)
+    kept[forget] = False
+    named = _positions([rows_held(r.target, loaded.test_table) for r in loaded.requests])
+    tables = _tables(loaded)
+    return Removal(
+        ", ".join(request.name for request in loaded.requests),
+        deployment.base,
+        deployment.family,
+        deployment.train.select(forget),
+        deployment.train.select(kept.nonzero().reshape(-1)),
+        loaded.test,
+        run,
+        deployment.recipe,
+        named=named if len(named) else None,
+        searched=tables.get("train"),
+        forget_rows=forget,
+        compared=_compared(loaded, tables),
+        unseen=tables.get("test"),
+        unlearner=_unlearner(loaded),
+    )
+
+
+def deployed_of(loaded: Loaded, given: Path | None) -> nn.Module:
+    """The model to audit: of ``--model``, or what ``expunge forget`` stored.
+
+    Raises:
+        ExpungeError: none is there, or it is no model of this run file.
+    """
+    path = given or loaded.out / MODEL
+    if given is None and not path.exists():
+        raise ExpungeError(
+            f"There is no {path} to audit; run `expunge forget` on this run file, or name the "
+            "model with --model."
+        )
+    return loaded.with_weights(path)
+
+
+def steps_of(loaded: Loaded, deployed: nn.Module) -> tuple[Step, ...]:
+    """The model after each request that was stored; () where the last of them is not this model.
+
+    Raises:
+        ExpungeError: the history is damaged, or is of other requests than the run file's.
+    """
+    path = loaded.out / HISTORY
+    if not path.exists():
+        return ()
+    try:
+        history = json.loads(path.read_text(encoding="utf-8"))
+        if history["model"]["digest"] != digest_of(deployed):
+            return ()
+        return tuple(_steps(loaded, history))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExpungeError(
+            f"{path} is no readable history ({type(error).__name__}: {error}); run `expunge "
+            "forget` again, or name the model with --model."
+        ) from None
+
+
+def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
+    deployment = loaded.deployment
+    requests = {request.digest(): request for request in loaded.requests}
+    places = _positions([r.target.rows(deployment.table) for r in loaded.requests])
+    steps: list[Step] = []
+    base = deployment.base
+    for epoch in history["epochs"]:
+        deltas: list[tuple[Delta, float]] = []
+        model = base
+        for entry in epoch["requests"]:
+            for change in entry["changes"]:
+                file = loaded.out / PurePath(change["file"]).name
+                if change["kind"] == "delta":
+                    deltas.append((Delta.load(file), float(entry["strength"])))
+                    model = fold(deployment.rule, deltas).applied_to(base)
+                else:
+                    base = model = Replacement.load(file).applied_to(model)
+                    deltas = []
+            request = requests.get(entry["digest"])
+            if request is None:
+                raise ExpungeError(
+                    f"{loaded.out / HISTORY} answered the request {entry['name']!r}, which the run "
+                    "file does not have; audit with the run file that it was made with, or name "
+                    "the model with --model."
+                )
+            own = torch.isin(places, request.target.rows(deployment.table))
+            steps.append(Step(request.name, model, own.nonzero().reshape(-1)))
+        base = model
+    return steps
+
+
+def _positions(parts: list[Tensor]) -> Tensor:
+    """Each position once, ascending."""
+    found = sorted({place for part in parts for place in part.tolist()})
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _tables(loaded: Loaded) -> dict[str, Searched]:
+    """The training and the test table, where they can be searched."""
+    tables = {"train": loaded.deployment.table, "test": loaded.test_table}
+    return {
+        name: Searched(name, table)
+        for name, table in tables.items()
+        if isinstance(table, datasets.Dataset)
+    }
+
+
+def _compared(loaded: Loaded, tables: dict[str, Searched]) -> tuple[str, ...]:
+    """The input columns of the run file; those of content where it names none."""
+    given = loaded.file.data.train.columns.input
+    columns = (given,) if isinstance(given, str) else tuple(given)
+    held = all(set(table.table.column_names).issuperset(columns) for table in tables.values())
+    return columns if held else ()
+
+
+def _unlearner(loaded: Loaded) -> Unlearner:
+    """The run file's method, all requests answered as one."""
+    deployment = loaded.deployment
+
+    def unlearned(model: nn.Module, rows: Samples, forget: Tensor, run: Run) -> nn.Module:
+        ids = list(rows.ids)
+        table = datasets.Dataset.from_dict({"id": ids})
+        recipe = deployment.recipe
+        other = Deployment(
+            model,
+            deployment.family,
+            rows,
+            table,
+            deployment.rule,
+            data=deployment.data,
+            recipe=None if recipe is None else recipe.with_seed(run.seed),
+        )
+        request = Request("audited", Rows("id", tuple(ids[place] for place in forget.tolist())))
+        strength = 1.0 if loaded.method.sequential else loaded.file.strength
+        with run.seeded(f"audit {loaded.method.name}"):
+            other.forget(request, loaded.method, run, strength)
+        return other.model
+
+    return unlearned
