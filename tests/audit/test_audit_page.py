@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from expunge.audit.audit_page import PLAIN, render_html, write_page
+from expunge.audit.audit_page import PLAIN, render_html, write_page, write_pictures
 from expunge.audit.audit_pictures import histogram_picture
 from expunge.audit.audit_schema import checked_audit, read_audit, schema_text
 from expunge.audit.plots import DARK, LIGHT
@@ -333,3 +333,10 @@ def test_texts_stand_out_from_their_ground(scheme: int, quick: Stored) -> None:
         text = luminance(colours[name])
         contrast = (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
         assert contrast >= 4.5, name
+
+
+def test_every_picture_of_the_page_is_a_file_too(standard: Stored, tmp_path: Path) -> None:
+    written = write_pictures(standard, tmp_path)
+    assert len(set(written)) == len(written) == len(Parts(render_html(standard)).pictures)
+    for path in written:
+        assert ElementTree.fromstring(path.read_text()).tag.endswith("svg")

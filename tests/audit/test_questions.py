@@ -13,10 +13,12 @@ from expunge.audit.inquiry import Level
 from expunge.audit.policy import Policy
 from expunge.audit.removal import CLIP, Removal, answers_of, margins_of
 from expunge.audit.self_test import FORGOTTEN, Noisy, Refusing, World, class_removed
+from expunge.audit.unlearned import _half_of
 from expunge.audit.verdict import Result
 from expunge.changes.weights import with_weights
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
+from expunge.learning.population import halves
 
 PASS, FAIL, UNKNOWN = Result.PASS, Result.FAIL, Result.UNKNOWN
 
@@ -174,3 +176,10 @@ def test_populations_say_that_a_method_which_does_nothing_removed_nothing() -> N
     outside = {item.name: item for item in verdict.evidence}
     assert outside["forgotten rows outside the oracles' range"].result is PASS
     assert "AUC of the U-LiRA" in outside
+
+
+def test_half_of_the_members_of_every_row_forget_it() -> None:
+    member = halves(20, 50, seed=0)
+    forgotten = _half_of(member, torch.Generator().manual_seed(0))
+    assert not bool((forgotten & ~member).any())
+    assert forgotten.sum(0).tolist() == [5] * 50

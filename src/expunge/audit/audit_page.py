@@ -208,6 +208,24 @@ def write_page(stored: object, path: Path, *, examples: bool = False) -> None:
     write_bytes(path, render_html(stored, examples=examples).encode())
 
 
+def write_pictures(stored: object, folder: Path) -> list[Path]:
+    """Every picture of the page as an SVG file, on a light ground; their names say question and
+    picture.
+
+    Raises:
+        ExpungeError: the audit does not fit the published schema; nothing was written.
+    """
+    drawn: set[str] = set()
+    written = []
+    for verdict in checked_audit(stored).verdicts:
+        for shown in _pictures(verdict, drawn):
+            name = re.sub("[^a-z0-9]+", "-", f"{verdict.question} {shown.caption}".lower())
+            path = folder / f"{name.strip('-')}.svg"
+            write_bytes(path, shown.picture.standalone(LIGHT).encode())
+            written.append(path)
+    return written
+
+
 def _section(verdict: StoredVerdict, drawn: set[str], examples: bool) -> Section:
     said = {item.sentence: _sentence(item, examples) for item in verdict.evidence}
     named = [item.details for item in verdict.evidence] if examples else []

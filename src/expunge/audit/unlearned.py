@@ -23,10 +23,10 @@ method's own draws."""
 
 
 def unlearned_shadows(inquiry: Inquiry) -> Unlearned:
-    """The shadow models after each forgot half of the rows in question that it was trained on.
+    """The shadow models after each forgot some of the rows in question that it was trained on.
 
-    In question are the forgotten rows and the held-out rows like them, so that for each of them
-    some models forgot it, some kept it, and some never saw it.
+    In question are the forgotten rows and the held-out rows like them; of the models that were
+    trained on a row, half forgot it.
 
     Raises:
         ExpungeError: the method is not known, or it failed.
@@ -35,22 +35,23 @@ def unlearned_shadows(inquiry: Inquiry) -> Unlearned:
     pool, first = references.pool, len(removal.forget) + len(removal.retain)
     asked = torch.cat([torch.arange(len(removal.forget)), first + removal.alike])
     draws = removal.run.generator("audit: U-LiRA")
-    margins, masks, names = [], [], []
+    member = references.membership[:, asked]
+    forgotten = _half_of(member, draws)
+    margins, names = [], []
     for place, model in enumerate(references.shadow_models):
-        member = references.membership[place]
-        inside = asked[member[asked]]
-        chosen = inside[torch.randperm(len(inside), generator=draws)[: len(inside) // 2]]
-        rows = member.nonzero().reshape(-1)
-        positions = torch.isin(rows, chosen).nonzero().reshape(-1)
+        rows = references.membership[place].nonzero().reshape(-1)
+        positions = torch.isin(rows, asked[forgotten[place]]).nonzero().reshape(-1)
         changed = _unlearned(inquiry, model, pool.select(rows), positions, place)
         target = references.target(_asked(inquiry, changed, f"unlearned shadow {place}"))
         margins.append(target.margins)
-        masks.append(torch.isin(asked, chosen))
         names.append(target.model)
-    shadows = Shadows(
-        torch.stack(margins), references.membership[:, asked], target.samples, tuple(names)
-    )
-    return Unlearned(shadows, torch.stack(masks))
+    return Unlearned(Shadows(torch.stack(margins), member, target.samples, tuple(names)), forgotten)
+
+
+def _half_of(member: Tensor, draws: torch.Generator) -> Tensor:
+    """Half of the models that are members of each row, bool (models, rows)."""
+    order = torch.rand(member.shape, generator=draws).masked_fill(~member, torch.inf)
+    return member & (order.argsort(0).argsort(0) < member.sum(0) // 2)
 
 
 def closeness(inquiry: Inquiry) -> dict[str, Closeness]:

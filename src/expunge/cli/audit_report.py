@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from expunge.audit.audit_page import write_page
+from expunge.audit.audit_page import write_page, write_pictures
 from expunge.audit.audit_schema import read_audit, schema_text
-from expunge.cli.output import console, writable
+from expunge.cli.output import console, writable, writable_folder
 from expunge.storage import write_bytes
 
 
@@ -18,6 +18,9 @@ def report(
         bool,
         typer.Option("--examples", help="Name forgotten rows, with the answers before and now."),
     ] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder; also write every picture as an SVG file into it.")
+    ] = None,
     schema: Annotated[
         Path | None, typer.Option(help="Also write the JSON schema of audits to this file.")
     ] = None,
@@ -26,8 +29,14 @@ def report(
     for path, what in ((out, "The file of --out,"), (schema, "The file of --schema,")):
         if path is not None:
             writable(path, what)
-    write_page(read_audit(audit), out, examples=examples)
+    if pictures is not None:
+        writable_folder(pictures, "The folder of --pictures,")
+    stored = read_audit(audit)
+    write_page(stored, out, examples=examples)
     console.print(f"Report: {out}", soft_wrap=True)
+    if pictures is not None:
+        written = write_pictures(stored, pictures)
+        console.print(f"Pictures: {len(written)} in {pictures}", soft_wrap=True)
     if schema is not None:
         write_bytes(schema, schema_text().encode())
         console.print(f"Schema: {schema}", soft_wrap=True)
