@@ -27,6 +27,7 @@ from expunge.methods.presets import (
     climb,
     fields_of,
     held_back,
+    hold,
     neutral_gradient,
     preset_of,
     takes_classes,
@@ -37,6 +38,7 @@ from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.scrub import Scrub
 from expunge.methods.ssd import SSD
+from expunge.models.mlp import digits_classifier
 from expunge.recipe import Role
 from expunge.requests import Request, Rows
 from expunge.run import Run
@@ -248,7 +250,17 @@ def test_a_rate_that_loses_the_retain_rows_is_held_back(deployment: Deployment) 
     held = held_back(wild, ("learning_rate",), problem, Run())
     assert held.learning_rate < wild.learning_rate
     with pytest.raises(ExpungeError, match="keeps the model at no rate that was tried"):
-        held_back(replace(wild, learning_rate=1e4), ("learning_rate",), problem, Run())
+        hold(lambda _: digits_classifier(seed=7), "fine-tune", problem, Run())
+
+
+def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, FineTune())
+
+    def model(share: float) -> nn.Module:
+        raise ExpungeError("these rows have no pictures")
+
+    with pytest.raises(ExpungeError, match="these rows have no pictures"):
+        hold(model, "unsir", problem, Run())
 
 
 def test_a_climb_that_reaches_nothing_is_refused(deployment: Deployment) -> None:

@@ -386,7 +386,8 @@ def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: 
         run: device and random numbers.
 
     Raises:
-        ExpungeError: at no share :data:`STEADY` of the answers stay right.
+        ExpungeError: at no share :data:`STEADY` of the answers stay right; or what the method says
+            where it cannot be run at any.
     """
     if not isinstance(problem.family, HasLogits) or Role.RETAIN not in problem.data:
         return 1.0
@@ -400,14 +401,15 @@ def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: 
         try:
             tried = model(share)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
+            if share == BACK[-1] and math.isnan(after):
+                raise  # at any rate: the method cannot be run here at all
             continue
         after = _share_right(problem, tried, looked_at, run)
         if after >= STEADY * before:
             return share
     raise ExpungeError(
         f"The preset of {name} keeps the model at no rate that was tried: accuracy on "
-        f"retained rows fell from {before:.3g} to {after:.3g} (nan: weights no longer finite) even "
-        f"at {BACK[-1]:g} of its rate. "
+        f"retained rows fell from {before:.3g} to {after:.3g} even at {BACK[-1]:g} of its rate. "
         "Take another method (`expunge methods` lists them), or give its fields."
     )
 
