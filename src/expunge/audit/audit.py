@@ -28,6 +28,7 @@ from expunge.audit.references import References
 from expunge.audit.removal import Removal
 from expunge.audit.verdict import Result, Verdict, worst
 from expunge.changes.weights import digest_of
+from expunge.errors import ExpungeError
 from expunge.learning.population import Engine
 
 ASKED: Mapping[Question, Callable[[Inquiry], Verdict]] = {
@@ -113,7 +114,16 @@ class Audit:
             oracles: models without the forgotten rows that exist already.
             folder: where trained references are kept and found again; nowhere by default.
             engine: how they are trained; the fastest by default.
+
+        Raises:
+            ExpungeError: an oracle is the model before.
         """
+        before = digest_of(removal.before)
+        if any(digest_of(oracle) == before for oracle in oracles):
+            raise ExpungeError(
+                "An oracle was given that has the weights of the model before the removal; a model "
+                "that never saw the forgotten rows is expected."
+            )
         limits = policy or Policy()
         wanted, shadows = 0, 0
         if removal.recipe is not None and level is not Level.QUICK:

@@ -94,8 +94,10 @@ class Inquiry:
 
     @cached_property
     def switches(self) -> tuple[str, ...]:
-        """What can be switched off in the deployed model."""
-        return switchable(self.deployed)
+        """What can be switched off in the deployed model and is no part of the model before: a
+        wrapper that scales inputs stands in both."""
+        there = switchable(self.removal.before)
+        return tuple(name for name in switchable(self.deployed) if name not in there)
 
     @cached_property
     def bare(self) -> nn.Module:
@@ -158,7 +160,10 @@ class Inquiry:
         logits, _ = logits_of(self.removal.family, self.removal.before, self.removal.forget, run)
         second = logits.scatter(1, own.unsqueeze(1), float("-inf")).argmax(1)
         second = second[torch.isin(second, self.removal.labels["retain"])]
-        return second.bincount().topk(min(2, int(second.max()) + 1)).indices if len(second) else own
+        if not len(second):
+            return own
+        counts = second.bincount()
+        return counts.topk(min(2, int((counts > 0).sum()))).indices
 
     def _some(self, rows: Tensor) -> Samples:
         """As many of these retained rows as all steps can see once."""

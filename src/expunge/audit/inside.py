@@ -9,8 +9,9 @@ from expunge.audit.removal import Removal
 from expunge.data.samples import Samples, batches
 from expunge.families.abilities import HasLogits, able
 from expunge.models.modes import evaluating
-from expunge.signals.ask import on_device
+from expunge.signals.ask import logits_of, on_device
 from expunge.signals.leace import read_concept
+from expunge.signals.roc import Roc
 
 LEAST = 4
 """Held-out rows of the forgotten kind, and of others: two to fit on and two to ask."""
@@ -40,6 +41,29 @@ def reads_of(removal: Removal, model: nn.Module) -> float | None:
     asked = torch.cat([own[1::2], others[1::2]])
     found = read_concept(features[fitted], concept[fitted], features[asked], concept[asked])
     return found.before.accuracy
+
+
+COST = 0.05
+"""Share of the other held-out rows that an added constant may cost."""
+
+
+def brought_back(removal: Removal, model: nn.Module) -> float | None:
+    """Share of the held-out rows of the forgotten labels that are answered by one of these when a
+    constant is added to their logits, at the cost of :data:`COST` of the other rows.
+
+    Whatever was added to all logits of a label, as by its bias, is undone by that.
+
+    Returns:
+        None where too few held-out rows are of one side.
+    """
+    if min(len(removal.unseen_kind), len(removal.retained)) < LEAST:
+        return None
+    logits, _ = logits_of(removal.family, model, removal.held_out, removal.run)
+    own = torch.zeros(logits.shape[1], dtype=torch.bool)
+    own[removal.labels["forget"]] = True
+    scores = logits.double()
+    ahead = scores[:, own].amax(1) - scores[:, ~own].amax(1)
+    return Roc(ahead[removal.unseen_kind], ahead[removal.retained]).tpr_at(COST)
 
 
 def features_of(removal: Removal, model: nn.Module, rows: Samples) -> Tensor | None:

@@ -127,7 +127,7 @@ class Deleted(_Strict):
     read: Share = Field(
         default=0.1,
         description="How much better a linear probe may read the forgotten kind from the features "
-        "than from the oracles'.",
+        "than from the oracles', and how much more of it a constant may bring back.",
     )
     asks: Annotated[int, Field(ge=2)] = Field(
         default=32,

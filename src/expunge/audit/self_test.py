@@ -7,6 +7,7 @@ forgotten must be found out. The rows and the references can be used for another
 ``class_removed(seed).audit.ask(model)``.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,9 @@ FORGOTTEN = 8
 CANARIES, COPIES = 60, 3
 """Rows with wrong labels, which only learning by heart explains, and how often each is there."""
 
+HIDDEN = 20.0
+"""Logits by which a bias is lowered."""
+
 DENIED = 12.0
 """Nats below the best class at which a guard puts the forgotten one: where oracles put it, too."""
 
@@ -67,6 +71,15 @@ class Refusing(nn.Module):
         logits[:, self.label] = float("-inf")
         logits[:, self.label] = logits.amax(1) - DENIED
         return logits
+
+
+def _biased(before: nn.Module) -> nn.Module:
+    """The original with one number changed: the last bias of the class, lowered."""
+    hidden = copy.deepcopy(before)
+    last = [part for part in hidden.modules() if isinstance(part, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias[FORGOTTEN] -= HIDDEN
+    return hidden
 
 
 class Noisy(nn.Module):
@@ -243,6 +256,11 @@ def class_removed(seed: int, policy: Policy | None = None) -> World:
             "noise on its logits",
             Noisy(before, FORGOTTEN),
             fail(("deleted or suppressed",), ("forgotten",)),
+        ),
+        Known(
+            "class hidden by its bias",
+            _biased(before),
+            {("forgotten",): Result.PASS, ("deleted or suppressed",): Result.FAIL},
         ),
         Known("over-forgotten by ascent", _pushed(removal), fail(("forgotten",))),
         Known("destroyed", recipe.builder(seed + 7), fail(("kept",))),

@@ -41,7 +41,9 @@ def unlearned_shadows(inquiry: Inquiry) -> Unlearned:
     for place, model in enumerate(references.shadow_models):
         rows = references.membership[place].nonzero().reshape(-1)
         positions = torch.isin(rows, asked[forgotten[place]]).nonzero().reshape(-1)
-        changed = _unlearned(inquiry, model, pool.select(rows), positions, place)
+        changed = model
+        if len(positions):
+            changed = _unlearned(inquiry, model, pool.select(rows), positions, place)
         target = references.target(_asked(inquiry, changed, f"unlearned shadow {place}"))
         margins.append(target.margins)
         names.append(target.model)

@@ -294,8 +294,8 @@ class WorstCase:
 
     def _moved(self, weights: Tensor, losses: Tensor, budget: int) -> Tensor:
         """One step of the upper level, and back to weights from 0 to 1 of the budget's sum."""
-        slope = self.scale.of(losses) + 2 * self.penalty * weights
         sign = -1 if self.goal is Goal.HARDEST else 1
+        slope = self.scale.of(losses) - sign * 2 * self.penalty * weights  # always pulled to zero
         return projected(weights + sign * self.upper_step * slope, budget)
 
 

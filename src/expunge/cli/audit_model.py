@@ -147,7 +147,7 @@ def _explain(verdict: Verdict) -> None:
 
 def _test(limits: Policy, seeds: int, out: Path | None, json: Path | None) -> None:
     datasets.disable_progress_bars()
-    found = self_test(range(seeds), limits, told=None if json is None else console.print)
+    found = self_test(range(seeds), limits, told=console.print)
     _show_confusion(found, seeds)
     for row in found.rows:
         for sentence in row.broken:

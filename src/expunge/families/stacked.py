@@ -29,16 +29,8 @@ class StackedFamily:
     name: str = "stacked"
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Each model's rows drawn in turn; as it is where the family draws nothing."""
-        rows = [self._of(batch, m) for m in range(_count(batch))]
-        first = self.one.draw(rows[0], generator)
-        if first is rows[0]:
-            return batch
-        drawn = [first, *(self.one.draw(each, generator) for each in rows[1:])]
-        return {
-            name: tensor if name == ROW else torch.stack([each[name] for each in drawn], 1)
-            for name, tensor in first.items()
-        }
+        """Nothing: families that draw random numbers are not stacked (learning/population.py)."""
+        return batch
 
     def losses(self, model: nn.Module, batch: Batch) -> UnitLosses:
         """Sum over the models of each row's loss (B, 1).
@@ -60,13 +52,6 @@ class StackedFamily:
     def anatomy(self, model: nn.Module) -> Anatomy:
         """That of one model: the names are the same."""
         return self.one.anatomy(model)
-
-    def _of(self, batch: Batch, model: int) -> Batch:
-        return {name: tensor if name == ROW else tensor[:, model] for name, tensor in batch.items()}
-
-
-def _count(batch: Batch) -> int:
-    return next(tensor.shape[1] for name, tensor in batch.items() if name != ROW)
 
 
 class _Loss(nn.Module):

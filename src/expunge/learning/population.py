@@ -223,9 +223,14 @@ class Population:
         parts = self.recipe.builder(0).modules()
         if any(isinstance(part, drawing) and part.p > 0 for part in parts):
             return "dropout draws other random numbers in a stack"
+        row = self.samples.batch(torch.tensor([0]))
+        if self.recipe.family.draw(row, torch.Generator()) is not row:
+            return "the family draws random numbers, which would be others in a stack"
         return None
 
     def _unsendable(self) -> str | None:
+        if torch.device(self.run.device).type != "cpu":
+            return "they would share one accelerator"
         try:
             multiprocessing.reduction.ForkingPickler.dumps((self.recipe, self.samples))
         except Exception as error:  # whatever a user's builder holds
@@ -237,7 +242,11 @@ class Population:
             raise ExpungeError(f"These models cannot be trained in processes: {why}.")
         own = replace(self, run=replace(self.run, console=None))
         with one_threaded(min(self.processes, len(wanted)), (own,), _take) as pool:
-            yield from zip(wanted, pool.map(_of_process, wanted), strict=True)
+            for one, arrays in zip(wanted, pool.map(_of_process, wanted), strict=True):
+                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+                model = self.recipe.builder(one.seed)
+                model.load_state_dict(tensors)
+                yield one, model
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,8 +303,9 @@ def _take(population: Population) -> None:
     _given[:] = [population]
 
 
-def _of_process(one: Member) -> nn.Module:
-    return _given[0]._alone(one)
+def _of_process(one: Member) -> dict[str, Any]:
+    """The tensors of a member as arrays: tensors would be sent as open files, one each."""
+    return {name: t.numpy() for name, t in _given[0]._alone(one).state_dict().items()}
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from expunge.audit.verdict import Evidence, Result, Verdict
 from expunge.data.samples import ROW, Samples
 
 ASKS = "Are copies of forgotten rows left among those that were kept?"
-LABEL = "label"
+TAUGHT = {"label", "target", ROW}
+"""Fields that are no input."""
 
 
 def duplicates(inquiry: Inquiry) -> Verdict:
@@ -90,7 +91,7 @@ def _exact_only(inquiry: Inquiry) -> Verdict:
 
 def _contents(samples: Samples) -> list[tuple[str, bytes]]:
     """Each row's id and the bytes of its inputs."""
-    fields = sorted(samples.fields - {LABEL, ROW})
+    fields = sorted(samples.fields - TAUGHT)
     found: list[tuple[str, bytes]] = []
     ids = list(samples.ids)
     for start in range(0, len(samples), 1024):

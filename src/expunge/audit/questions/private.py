@@ -19,6 +19,7 @@ from expunge.attacks.u_lira import u_lira_forgotten
 from expunge.audit.inquiry import Inquiry, Level
 from expunge.audit.unlearned import closeness, unlearned_shadows
 from expunge.audit.verdict import Evidence, Result, Verdict
+from expunge.errors import ExpungeError
 from expunge.signals.klom import Closeness
 from expunge.signals.roc import Roc, auc_half_width, members_needed
 
@@ -187,7 +188,10 @@ def _with_shadows(inquiry: Inquiry) -> tuple[list[Evidence], list[str]]:
                 "made this one is not known here, so they were left out."
             )
         else:
-            evidence += [_u_lira(inquiry), *_klom(inquiry)]
+            try:
+                evidence += [_u_lira(inquiry), *_klom(inquiry)]
+            except ExpungeError as error:  # a method may need what shadow models have not
+                notes.append(f"U-LiRA and KLoM could not be asked: {error}")
     return evidence, notes
 
 
