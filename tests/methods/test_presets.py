@@ -21,6 +21,8 @@ from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.presets import (
     CLIMB,
+    FORGETTING,
+    TRAINING,
     AtPreset,
     HasPreset,
     Reach,
@@ -247,10 +249,10 @@ def test_a_climb_finds_the_smallest_factor_in_few_tries(deployment: Deployment) 
 def test_a_rate_that_loses_the_retain_rows_is_held_back(deployment: Deployment) -> None:
     problem = deployment.problem(CLASS, FineTune())
     wild = FineTune(epochs=1, learning_rate=0.3)
-    held = held_back(wild, ("learning_rate",), problem, Run())
+    held = held_back(wild, ("learning_rate",), problem, Run(), TRAINING)
     assert held.learning_rate < wild.learning_rate
     with pytest.raises(ExpungeError, match="keeps the model at no rate that was tried"):
-        hold(lambda _: digits_classifier(seed=7), "fine-tune", problem, Run())
+        hold(lambda _: digits_classifier(seed=7), "fine-tune", problem, Run(), TRAINING)
 
 
 def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None:
@@ -260,7 +262,7 @@ def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None
         raise ExpungeError("these rows have no pictures")
 
     with pytest.raises(ExpungeError, match="these rows have no pictures"):
-        hold(model, "unsir", problem, Run())
+        hold(model, "unsir", problem, Run(), FORGETTING)
 
 
 def test_a_climb_that_reaches_nothing_is_refused(deployment: Deployment) -> None:

@@ -13,7 +13,14 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
-from expunge.methods.presets import PASSES, held_back, passes, retain_batch, wandering_rate
+from expunge.methods.presets import (
+    PASSES,
+    TRAINING,
+    held_back,
+    passes,
+    retain_batch,
+    wandering_rate,
+)
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
@@ -59,7 +66,7 @@ class FineTune(ByDescent):
         steps = passes(problem, Role.RETAIN, PASSES, size)
         rate = wandering_rate(problem, WANDERING, steps)
         fitting = replace(self, epochs=PASSES, batch_size=size, learning_rate=rate)
-        return held_back(fitting, ("learning_rate",), problem, run)
+        return held_back(fitting, ("learning_rate",), problem, run, TRAINING)
 
     def descent(self) -> Descent:
         """One player, one term."""

@@ -25,7 +25,7 @@ from expunge.changes.weights import parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
-from expunge.methods.presets import BOLD, Reach, climb, hold, weights_norm
+from expunge.methods.presets import BOLD, FORGETTING, Reach, climb, hold, weights_norm
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -119,7 +119,7 @@ class Influence:
             return _moved(problem.model, step, strength * factor)
 
         factor = climb(moved, BOLD, problem, run)
-        share = hold(lambda share: moved(share * factor), self.name, problem, run)
+        share = hold(lambda share: moved(share * factor), self.name, problem, run, FORGETTING)
         return replace(fitting, strength=strength * factor * share)
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:

@@ -248,11 +248,26 @@ methods with nothing that keeps the rest, and for those with it."""
 CLIMB = tuple(1.35**power for power in range(-8, 3))
 """Factors of a rate of which the smallest that is enough is looked for."""
 
-BACK = (1.0, 0.7, 0.5, 0.3, 0.1, 0.03)
-"""Shares of a rate that are tried one after another where the model is lost."""
 
-STEADY = 0.93
-"""Share of the right answers on retain rows that has to stay."""
+@dataclass(frozen=True)
+class Grip:
+    """How a rate is held back where the retain rows are lost.
+
+    Args:
+        shares: of the rate, tried one after another.
+        steady: share of the right answers on retain rows that has to stay.
+    """
+
+    shares: tuple[float, ...]
+    steady: float
+
+
+TRAINING = Grip((1.0, 0.3, 0.1, 0.03), 0.95)
+"""For methods that train on at a high rate: other rows are lost before the retain rows, on which
+they train, so the steps back are long."""
+
+FORGETTING = Grip((1.0, 0.7, 0.5, 0.3, 0.1, 0.03), 0.93)
+"""For methods that push the forget rows away: each step back is forgetting that is lost."""
 
 
 def climbed(
@@ -289,7 +304,8 @@ def climbed(
     def model(factor: float) -> nn.Module:
         return _answer(at(factor), tried_on or problem, run)
 
-    return held_back(at(climb(model, rise, problem, run)), ("learning_rate",), problem, run)
+    found = at(climb(model, rise, problem, run))
+    return held_back(found, ("learning_rate",), problem, run, FORGETTING)
 
 
 def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
@@ -348,23 +364,24 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
     return min(1.0, max(losses))  # no further than where a loss was still finite
 
 
-def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> M:
+def held_back(method: M, rates: Collection[str], problem: Problem, run: Run, grip: Grip) -> M:
     """The method at the largest of a few shares of its rates that keeps what its retain rows hold.
 
     For methods that read these rows anyway: at too high a rate the model is lost before it forgets,
     and its own training rows say so. Each try answers the request, and is thrown away.
 
     Args:
-        method: a dataclass; its fields ``rates`` are scaled together by :data:`BACK`.
+        method: a dataclass; its fields ``rates`` are scaled together by the shares of the grip.
         rates: names of fields.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
+        grip: the shares, and what has to stay.
 
     Returns:
         The method; as it is where the family has no logits, or no labelled retain row is read.
 
     Raises:
-        ExpungeError: at no share :data:`STEADY` of the answers stay right.
+        ExpungeError: at no share enough of the answers stay right.
     """
     given: Any = method
 
@@ -372,11 +389,13 @@ def held_back(method: M, rates: Collection[str], problem: Problem, run: Run) -> 
         found: M = replace(given, **{name: share * getattr(method, name) for name in rates})
         return found
 
-    return at(hold(lambda share: _answer(at(share), problem, run), method.name, problem, run))
+    return at(hold(lambda share: _answer(at(share), problem, run), method.name, problem, run, grip))
 
 
-def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: Run) -> float:
-    """The largest of :data:`BACK` whose model keeps what its retain rows hold; 1 where the family
+def hold(
+    model: Callable[[float], nn.Module], name: str, problem: Problem, run: Run, grip: Grip
+) -> float:
+    """The largest share of the grip whose model keeps what its retain rows hold; 1 where the family
     has no logits, or no labelled retain row is read.
 
     Args:
@@ -384,9 +403,10 @@ def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: 
         name: of the method.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
+        grip: the shares, and what has to stay.
 
     Raises:
-        ExpungeError: at no share :data:`STEADY` of the answers stay right; or what the method says
+        ExpungeError: at no share enough of the answers stay right; or what the method says
             where it cannot be run at any.
     """
     if not isinstance(problem.family, HasLogits) or Role.RETAIN not in problem.data:
@@ -397,20 +417,20 @@ def hold(model: Callable[[float], nn.Module], name: str, problem: Problem, run: 
     draws = run.generator("preset/retain")
     looked_at = retain.select(torch.randperm(len(retain), generator=draws)[:LOOKED_AT])
     before, after = _share_right(problem, problem.model, looked_at, run), math.nan
-    for share in BACK:
+    for share in grip.shares:
         try:
             tried = model(share)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
-            if share == BACK[-1] and math.isnan(after):
+            if share == grip.shares[-1] and math.isnan(after):
                 raise  # at any rate: the method cannot be run here at all
             continue
         after = _share_right(problem, tried, looked_at, run)
-        if after >= STEADY * before:
+        if after >= grip.steady * before:
             return share
     raise ExpungeError(
         f"The preset of {name} keeps the model at no rate that was tried: accuracy on "
-        f"retained rows fell from {before:.3g} to {after:.3g} even at {BACK[-1]:g} of its rate. "
-        "Take another method (`expunge methods` lists them), or give its fields."
+        f"retained rows fell from {before:.3g} to {after:.3g} even at {grip.shares[-1]:g} of its "
+        "rate. Take another method (`expunge methods` lists them), or give its fields."
     )
 
 
@@ -468,7 +488,7 @@ def along_neutral(method: M, reach: Reach, problem: Problem, run: Run) -> M:
     steps = passes(problem, Role.FORGET, PASSES, size)
     rate = reach.sgd_rate(problem, steps, given.momentum, run)
     found: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
-    return held_back(found, ("learning_rate",), problem, run)
+    return held_back(found, ("learning_rate",), problem, run, FORGETTING)
 
 
 def trained_on(method: M, published: int, most: float, problem: Problem, run: Run) -> M:
@@ -490,7 +510,7 @@ def trained_on(method: M, published: int, most: float, problem: Problem, run: Ru
     steps = passes(problem, Role.RETAIN, PASSES, size)
     rate = as_far(given.learning_rate, published, steps, most)
     fitting: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
-    return held_back(fitting, ("learning_rate",), problem, run)
+    return held_back(fitting, ("learning_rate",), problem, run, TRAINING)
 
 
 def retain_batch(problem: Problem, most: int) -> int:

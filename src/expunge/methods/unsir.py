@@ -24,7 +24,7 @@ from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
-from expunge.methods.presets import Reach, held_back, passes, retain_batch
+from expunge.methods.presets import TRAINING, Reach, held_back, passes, retain_batch
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
@@ -108,7 +108,7 @@ class Unsir:
             self, batch_size=size, impair_learning_rate=impair, repair_learning_rate=repair
         )
         rates = "impair_learning_rate", "repair_learning_rate"
-        return held_back(fitting, rates, problem, run)
+        return held_back(fitting, rates, problem, run, TRAINING)
 
     @property
     def unlearns_with(self) -> Access:
