@@ -141,7 +141,7 @@ def test_a_pool_mixes_its_roles_and_says_of_which_each_row_is() -> None:
 def test_a_pool_gives_the_rows_in_the_order_that_was_asked_for() -> None:
     whole = digits()
     parts = [whole.select(torch.arange(7)), whole.select(torch.arange(7, 30))]
-    pooled, rows = Pooled(parts), torch.tensor([29, 0, 6, 7, 3, 12])
+    pooled, rows = Pooled.of(*parts), torch.tensor([29, 0, 6, 7, 3, 12])
     for samples in (pooled, pooled.select(torch.arange(30))):
         batch = samples.batch(rows)
         assert torch.equal(batch["image"], whole.batch(rows)["image"])
@@ -258,8 +258,8 @@ def test_with_one_turn_a_descent_is_the_passes_over_that_role() -> None:
 def test_pooled_samples_hold_the_fields_that_all_parts_have() -> None:
     some = digits().select(torch.arange(4))
     more = TensorSamples(["x"], ["x"], {"image": some.columns["image"][:1]})
-    assert Pooled([some, more]).fields == {"image"}
-    assert set(Pooled([some, more]).batch(torch.tensor([4, 1]))) == {"image", ROW, PART}
+    assert Pooled.of(some, more).fields == {"image"}
+    assert set(Pooled.of(some, more).batch(torch.tensor([4, 1]))) == {"image", ROW, PART}
 
 
 def test_a_descent_in_turns_under_a_mask_and_on_a_pool_resumes_in_its_bits(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_first_role_of_the_pool_is_taught_by_the_bad_teacher(trained: Traine
     problem = trained(0).problem(THREES, BadTeacher())
     assert problem.recipe is not None
     bad = problem.recipe.untrained(Run(4)).eval()
-    pooled = Pooled([problem.data[Role.FORGET], problem.data[Role.RETAIN]])
+    pooled = Pooled.of(problem.data[Role.FORGET], problem.data[Role.RETAIN])
     setting = setting_of(problem, **{TEACHER: bad})
     term = TwoTeachers(TEACHER)
     rows = torch.randperm(len(pooled), generator=torch.Generator().manual_seed(0))[:300]

@@ -14,7 +14,7 @@ from expunge.audit.beside import Beside
 from expunge.audit.policy import Policy
 from expunge.audit.references import References
 from expunge.audit.removal import Answers, Removal, answers_of, score_of
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, all_but
 from expunge.signals.ask import logits_of
 from expunge.signals.matrix import Signals
 
@@ -131,9 +131,8 @@ class Inquiry:
     @cached_property
     def asked(self) -> Samples:
         """The forgotten rows that it is not given."""
-        kept = torch.ones(len(self.removal.forget), dtype=torch.bool)
-        kept[self.shown] = False
-        return self.removal.forget.select(kept.nonzero().reshape(-1))
+        forget = self.removal.forget
+        return forget.select(all_but(len(forget), self.shown))
 
     @cached_property
     def lures(self) -> dict[str, Samples]:

@@ -5,8 +5,8 @@ forgotten, retained and held-out rows. Both belong to the removal and not to the
 audited, so that several models can be held against the same ones.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from expunge.attacks.shadows import Shadows, Target
 from expunge.audit.populations import KeptPopulation
 from expunge.audit.removal import Answers, Removal, answers_of, margins_of
-from expunge.data.samples import ROW, Batch, Samples
-from expunge.learning.population import Engine, Member, Population, halves
+from expunge.data.samples import Joined, Samples
+from expunge.learning.population import Engine, Member, Population, halves, members
 
 ORACLE_SEED, SHADOW_SEED = 10_000, 20_000
 """First seeds, apart from those that models usually have."""
@@ -42,15 +42,14 @@ class References:
     given: tuple[nn.Module, ...] = ()
     folder: Path | None = None
     engine: Engine | None = None
-    _answers: dict[int, Answers] = field(default_factory=dict)
 
     @cached_property
     def models(self) -> tuple[nn.Module, ...]:
         """The oracles."""
         wanted = max(0, self.oracles - len(self.given))
         rows = tuple(range(len(self.removal.retain)))
-        members = [Member(ORACLE_SEED + place, rows) for place in range(wanted)]
-        return (*self.given, *self.trained(self.removal.retain, members))
+        unseen = [Member(ORACLE_SEED + place, rows) for place in range(wanted)]
+        return (*self.given, *self.trained(self.removal.retain, unseen))
 
     @cached_property
     def answers(self) -> tuple[Answers, ...]:
@@ -79,11 +78,7 @@ class References:
     @cached_property
     def shadow_models(self) -> tuple[nn.Module, ...]:
         """The shadow models."""
-        members = [
-            Member(SHADOW_SEED + place, tuple(rows.nonzero().reshape(-1).tolist()))
-            for place, rows in enumerate(self.membership)
-        ]
-        return tuple(self.trained(self.pool, members))
+        return tuple(self.trained(self.pool, members(self.membership, SHADOW_SEED)))
 
     @cached_property
     def shadow_answers(self) -> tuple[Answers, ...]:
@@ -125,70 +120,12 @@ class References:
         names = (*answers.forget.samples, *alike)
         return Target(margins, names, answers.forget.models[0])
 
-    def trained(self, rows: Samples, members: list[Member]) -> list[nn.Module]:
+    def trained(self, rows: Samples, wanted: list[Member]) -> list[nn.Module]:
         """Models of the recipe on parts of these rows; none without a recipe."""
-        if not members or self.removal.recipe is None:
+        if not wanted or self.removal.recipe is None:
             return []
         population = Population(self.removal.recipe, rows, self.removal.run)
         if self.folder is not None:
-            return KeptPopulation(population, self.folder).models(members, engine=self.engine)
-        found = dict(population.trained(members, self.engine))
-        return [found[one] for one in members]
-
-
-@dataclass(frozen=True, eq=False)
-class Joined:
-    """Rows of several sets of samples as one set.
-
-    Args:
-        parts: with the same fields, no id in two of them.
-        places: (n,) positions in the parts one after another.
-    """
-
-    parts: tuple[Samples, ...]
-    places: Tensor
-
-    @classmethod
-    def of(cls, *parts: Samples) -> "Joined":
-        """All rows of all parts, in their order."""
-        return cls(parts, torch.arange(sum(map(len, parts))))
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The id of each row."""
-        known = [name for part in self.parts for name in part.ids]
-        return [known[place] for place in self.places.tolist()]
-
-    @property
-    def subjects(self) -> Sequence[str]:
-        """The subject of each row."""
-        known = [name for part in self.parts for name in part.subjects]
-        return [known[place] for place in self.places.tolist()]
-
-    @property
-    def fields(self) -> frozenset[str]:
-        """Those that all parts have."""
-        return frozenset.intersection(*(part.fields for part in self.parts))
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def batch(self, rows: Tensor, fields: Collection[str] | None = None) -> Batch:
-        """Each field (B, ...) of the rows (B,), and ``row``."""
-        wanted, places = self.fields if fields is None else fields, self.places[rows]
-        ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
-        owner = torch.bucketize(places, ends, right=True)
-        order, found = [], []
-        for number, part in enumerate(self.parts):
-            own = (owner == number).nonzero().reshape(-1)
-            if len(own):
-                start = int(ends[number]) - len(part)
-                order.append(own)
-                found.append(part.batch(places[own] - start, wanted))
-        back = torch.cat(order).argsort()
-        joined = {name: torch.cat([one[name] for one in found])[back] for name in wanted}
-        return {**joined, ROW: rows}
-
-    def select(self, rows: Tensor) -> "Joined":
-        """The rows at these positions."""
-        return Joined(self.parts, self.places[rows])
+            return KeptPopulation(population, self.folder).models(wanted, engine=self.engine)
+        found = dict(population.trained(wanted, self.engine))
+        return [found[one] for one in wanted]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.duplicates.content import Searched
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, all_but
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.recipe import Recipe
@@ -133,9 +133,7 @@ class Removal:
     @cached_property
     def retained(self) -> Tensor:
         """Positions (n,) of all other held-out rows."""
-        kept = torch.ones(len(self.held_out), dtype=torch.bool)
-        kept[self.unseen_kind] = False
-        return _positions(kept)
+        return all_but(len(self.held_out), self.unseen_kind)
 
 
 @dataclass(frozen=True, eq=False)

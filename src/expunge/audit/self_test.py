@@ -25,9 +25,10 @@ from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data import digits, own
 from expunge.data.duplicates.content import Searched
-from expunge.data.samples import Samples, TensorSamples
+from expunge.data.samples import Samples, TensorSamples, all_but
 from expunge.descent.optimisers import AdamW
 from expunge.families.classifier import Classifier
+from expunge.families.from_logits import other_labels
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.protocol import unlearn
@@ -39,6 +40,8 @@ from expunge.run import Run
 
 TRAINED = 1000
 """Of the 1,797 digits; the others are held out, so that either side has enough of each class."""
+
+CLASSES = 10
 
 FORGOTTEN = 8
 """The digit that goes."""
@@ -275,7 +278,7 @@ def all_copies(seed: int, policy: Policy | None = None) -> World:
     before = recipe.make({Role.TRAIN: train}, run).model
     forget = torch.cat(list(named))
     audit = _audit("all three copies", before, train, forget, held_out, recipe, policy)
-    one = _without(train, named[0])
+    one = train.select(all_but(len(train), named[0]))
     models = (
         Known("original (copies)", before, _must(Result.FAIL, ("forgotten",))),
         Known("oracle (copies)", _retrained(recipe, audit.removal.retain, run), EVERY_PASS),
@@ -308,7 +311,7 @@ def _must(
 
 def _recipe(epochs: int, seed: int) -> Recipe:
     learner = Plain(epochs, 64, AdamW(1e-3))
-    return Recipe(digits_classifier, Classifier(classes=10), learner, seed)
+    return Recipe(digits_classifier, Classifier(classes=CLASSES), learner, seed)
 
 
 def _retrained(recipe: Recipe, rows: Samples, run: Run) -> nn.Module:
@@ -334,9 +337,8 @@ def _planted(seed: int) -> tuple[TensorSamples, TensorSamples, tuple[Tensor, ...
     train, held_out = _split(seed)
     draws = Run(seed).generator("self-test: canaries")
     chosen = torch.randperm(len(train), generator=draws)[:CANARIES].sort().values
-    shift = torch.randint(1, 10, (CANARIES,), generator=draws)
     labels = train.columns["label"].clone()
-    labels[chosen] = (labels[chosen] + shift) % 10
+    labels[chosen] = other_labels(labels[chosen], CLASSES, draws)
     train = train.with_column("label", labels)
     canaries = train.select(chosen)
     extra = [canaries for _ in range(COPIES - 1)]
@@ -353,12 +355,6 @@ def _planted(seed: int) -> tuple[TensorSamples, TensorSamples, tuple[Tensor, ...
     return rows, held_out, (chosen, *places)
 
 
-def _without(rows: TensorSamples, positions: Tensor) -> TensorSamples:
-    kept = torch.ones(len(rows), dtype=torch.bool)
-    kept[positions] = False
-    return rows.select(kept.nonzero().reshape(-1))
-
-
 def _audit(
     name: str,
     before: nn.Module,
@@ -373,7 +369,7 @@ def _audit(
         before,
         recipe.family,
         train.select(forget),
-        _without(train, forget),
+        train.select(all_but(len(train), forget)),
         held_out,
         Run(recipe.seed),
         recipe,

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from expunge.attacks.shadows import Shadows
 from expunge.attacks.u_lira import Unlearned
 from expunge.audit.inquiry import Inquiry
-from expunge.audit.references import Joined
 from expunge.audit.removal import Answers, answers_of
-from expunge.data.samples import Samples
+from expunge.data.samples import Joined, Samples
 from expunge.errors import ExpungeError
 from expunge.learning.population import Member
 from expunge.signals.klom import Binning, Closeness, klom_by_set

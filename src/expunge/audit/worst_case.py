@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.changes.history import History
-from expunge.data.samples import Samples, batches
+from expunge.data.samples import Samples, all_but, batches
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SignSGD
@@ -413,9 +413,7 @@ class CrossFitted:
         order = torch.randperm(len(samples), generator=run.generator("worst-case/folds"))
         found = torch.empty(len(samples), dtype=torch.float64)
         for held in torch.tensor_split(order, self.folds):
-            kept = torch.ones(len(samples), dtype=torch.bool)
-            kept[held] = False
-            seen = samples.select(kept.nonzero().reshape(-1))
+            seen = samples.select(all_but(len(samples), held))
             model = recipe.make({Role.TRAIN: seen}, run).model
             found[held] = row_losses(recipe.family, model, samples.select(held), run)
         return found if groups is None else group_means(found, groups)
@@ -464,9 +462,7 @@ class Difficulty:
             chosen: positions (m,) of some of them.
             run: where.
         """
-        kept = torch.ones(len(samples), dtype=torch.bool)
-        kept[chosen] = False
-        retain, forget = samples.select(kept.nonzero().reshape(-1)), samples.select(chosen)
+        retain, forget = samples.select(all_but(len(samples), chosen)), samples.select(chosen)
         retrained = recipe.make({Role.TRAIN: retain}, run).model
         family, models = recipe.family, (model, retrained)
         first, second = (float(row_losses(family, m, forget, run).mean()) for m in models)

@@ -18,7 +18,7 @@ from expunge.changes.weights import digest_of
 from expunge.cli.run_file import Loaded
 from expunge.cli.stored import HISTORY, MODEL
 from expunge.data.duplicates.content import Searched
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, all_but
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
 from expunge.requests import Request, Rows
@@ -33,8 +33,6 @@ def removal_of(loaded: Loaded, run: Run) -> Removal:
     """
     deployment = loaded.deployment
     forget = _positions([r.target.rows(deployment.table) for r in loaded.requests])
-    kept = torch.ones(len(deployment.train), dtype=torch.bool)
-    kept[forget] = False
     named = _positions([rows_held(r.target, loaded.test_table) for r in loaded.requests])
     tables = _tables(loaded)
     return Removal(
@@ -42,7 +40,7 @@ def removal_of(loaded: Loaded, run: Run) -> Removal:
         deployment.base,
         deployment.family,
         deployment.train.select(forget),
-        deployment.train.select(kept.nonzero().reshape(-1)),
+        deployment.train.select(all_but(len(deployment.train), forget)),
         loaded.test,
         run,
         deployment.recipe,

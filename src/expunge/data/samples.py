@@ -154,6 +154,77 @@ class TableSamples:
         return type(self)(self.table.select(rows.tolist()), self.decode, self.fields)
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Rows of several sets of samples as one set.
+
+    Args:
+        parts: one or more.
+        places: (n,) positions in the parts one after another.
+    """
+
+    parts: tuple[Samples, ...]
+    places: Tensor
+
+    @classmethod
+    def of(cls, *parts: Samples) -> Self:
+        """All rows of all parts, in their order."""
+        return cls(parts, torch.arange(sum(map(len, parts))))
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each row."""
+        known = [name for part in self.parts for name in part.ids]
+        return [known[place] for place in self.places.tolist()]
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        """The subject of each row."""
+        known = [name for part in self.parts for name in part.subjects]
+        return [known[place] for place in self.places.tolist()]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Those that all parts have."""
+        return frozenset.intersection(*(part.fields for part in self.parts))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def owner(self, rows: Tensor) -> Tensor:
+        """The number of the part (B,) that each of the rows (B,) is of."""
+        return torch.bucketize(self.places[rows], self._ends(), right=True)
+
+    def batch(self, rows: Tensor, fields: Collection[str] | None = None) -> Batch:
+        """The named fields (all common ones by default) of the rows (B,), in their order."""
+        wanted = self.fields if fields is None else fields
+        owner, ends = self.owner(rows), self._ends()
+        order, found = [], []
+        for number, part in enumerate(self.parts):
+            own = (owner == number).nonzero().reshape(-1)
+            if len(own):
+                start = int(ends[number]) - len(part)
+                order.append(own)
+                found.append(part.batch(self.places[rows[own]] - start, wanted))
+        back = torch.cat(order).argsort()
+        joined = {name: torch.cat([one[name] for one in found])[back] for name in wanted}
+        return {**joined, ROW: rows}
+
+    def select(self, rows: Tensor) -> Self:
+        """The rows at these positions, in this order."""
+        return type(self)(self.parts, self.places[rows])
+
+    def _ends(self) -> Tensor:
+        return torch.tensor([len(part) for part in self.parts]).cumsum(0)
+
+
+def all_but(count: int, rows: Tensor) -> Tensor:
+    """The positions (n,), ascending, of ``count`` rows that are not among ``rows``."""
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[rows] = False
+    return kept.nonzero().reshape(-1)
+
+
 def batches(samples: Samples, size: int) -> Iterator[Batch]:
     """Every row once, in order, ``size`` rows at a time."""
     for start in range(0, len(samples), size):

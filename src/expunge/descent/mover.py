@@ -49,7 +49,7 @@ class Mover:
             self.draws[name] = run.generator(f"{label}/{name}/draw")
             if on.roles:
                 parts = [setting.problem.data[role] for role in on.roles]
-                samples: Samples = parts[0] if isinstance(on.source, Role) else Pooled(parts)
+                samples: Samples = parts[0] if isinstance(on.source, Role) else Pooled.of(*parts)
                 order = run.generator(f"{label}/{name}/order")
                 self.streams[name] = Stream(samples, self.sizes[name], on.term.fields, order)
                 labelled = replace(setting, label=f"{label}/{name}")

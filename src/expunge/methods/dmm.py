@@ -158,7 +158,7 @@ class DMM:
                 outs that this method asks for.
         """
         shown = self.shown(problem, run)
-        asked = Pooled([shown.data[role] for role in SHOWN])
+        asked = Pooled.of(*(shown.data[role] for role in SHOWN))
         targets = Targets(asked.ids, self.direct(problem, artifact, asked, run))
         after = self.matched(shown, targets, run)
         facts = {"method": self.name, "scale": self._scale(artifact)}

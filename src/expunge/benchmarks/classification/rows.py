@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from expunge.audit.measure import rows_held
 from expunge.benchmarks.classification.worlds import Kind, World
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, all_but
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -72,14 +72,14 @@ class Asked:
         """The rows for a request, with held-out rows of one part."""
         target, most = world.request(kind).target, MOST[part]
         wanted = target.rows(world.train_table)
-        retain = world.train.select(_without(len(world.train), wanted))
+        retain = world.train.select(all_but(len(world.train), wanted))
         shown = retain.select(_fewer(retain, world.shown))
         samples, table = {
             "validation": (world.validation, world.validation_table),
             "test": (world.test, world.test_table),
         }[part]
         held = rows_held(target, table)
-        others, same = samples.select(_without(len(samples), held)), samples.select(held)
+        others, same = samples.select(all_but(len(samples), held)), samples.select(held)
         return cls(
             world.train.select(wanted),
             shown,
@@ -198,12 +198,6 @@ def _measured(found: Figures, name: str) -> float:
     value = found[name]
     assert value is not None
     return value
-
-
-def _without(count: int, rows: Tensor) -> Tensor:
-    kept = torch.ones(count, dtype=torch.bool)
-    kept[rows] = False
-    return kept.nonzero().reshape(-1)
 
 
 def _fewer(samples: Samples, most: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from expunge.audit.populations import KeptPopulation
 from expunge.changes.history import History
 from expunge.data import digits, own
-from expunge.data.samples import TensorSamples
+from expunge.data.samples import Joined, TensorSamples, all_but
 from expunge.descent.optimisers import SGD
 from expunge.errors import IntegrityError
 from expunge.families.classifier import Classifier
@@ -71,19 +71,12 @@ class Rows:
     @property
     def retain(self) -> Tensor:
         """Positions of the other training rows."""
-        kept = torch.ones(len(self.train), dtype=torch.bool)
-        kept[self.forget] = False
-        return kept.nonzero().reshape(-1)
+        return all_but(len(self.train), self.forget)
 
     @property
-    def everything(self) -> TensorSamples:
+    def everything(self) -> Joined:
         """All rows, the training rows first."""
-        columns = {
-            name: torch.cat([self.train.columns[name], self.validation.columns[name]])
-            for name in self.train.columns
-        }
-        ids = [*self.train.ids, *self.validation.ids]
-        return TensorSamples(ids, [*self.train.subjects, *self.validation.subjects], columns)
+        return Joined.of(self.train, self.validation)
 
     @property
     def sets(self) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from expunge.data import digits, own
 from expunge.data.samples import TensorSamples
 from expunge.descent.optimisers import AdamW
 from expunge.families.classifier import Classifier
+from expunge.families.from_logits import other_labels
 from expunge.learning.population import Member, Population, halves, members
 from expunge.learning.supervised.plain import Plain
 from expunge.models.mlp import Mlp
@@ -81,7 +82,7 @@ def rows_of(setting: Setting, seed: int) -> Rows:
     redrawn = torch.zeros(len(labels), dtype=torch.bool)
     redrawn[torch.randperm(len(labels), generator=draws)[:count]] = True
     if setting.other:
-        drawn = (labels + torch.randint(1, CLASSES, labels.shape, generator=draws)) % CLASSES
+        drawn = other_labels(labels, CLASSES, draws)
     else:
         drawn = torch.randint(CLASSES, labels.shape, generator=draws)
     found = {**columns, "label": torch.where(redrawn, drawn, labels)}

@@ -29,7 +29,7 @@ from expunge.audit.worst_case import (
 from expunge.benchmarks.classification.rows import Answers, Figures, share_right
 from expunge.benchmarks.jobs import Result, key_of
 from expunge.benchmarks.shipped import Work, digits_classifier_work
-from expunge.data.samples import TensorSamples
+from expunge.data.samples import TensorSamples, all_but
 from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.families.from_logits import other_labels
@@ -168,9 +168,7 @@ class Place:
 
     def without(self, rows: tuple[int, ...]) -> TensorSamples:
         """The training rows that are not chosen."""
-        kept = torch.ones(len(self.train), dtype=torch.bool)
-        kept[list(rows)] = False
-        return self.train.select(kept.nonzero().reshape(-1))
+        return self.train.select(all_but(len(self.train), torch.tensor(rows)))
 
     def read(self, model: nn.Module, rows: tuple[int, ...]) -> Figures:
         """UA, RA, TA and an attack of a model, ``rows`` being those to forget."""
