@@ -3,8 +3,9 @@
 A room is a folder or a root module of the package. It imports lower floors and itself. Two floors
 hold several rooms that also import one another, downwards in the order written here. Three rooms
 stand apart: ``deployment`` joins methods and rules below ``audit``; ``registry`` finds classes by
-entry points, imports nothing but the errors, and serves floor 7; the package itself (``__init__``)
-may import every room and is imported for names of its own, such as ``__version__``, by floor 7.
+entry points, imports nothing but the errors, and serves floor 7, run files and the ledger; the
+package itself (``__init__``) may import every room and is imported for names of its own, such as
+``__version__``, by floor 7 and the ledger.
 """
 
 import ast
@@ -27,7 +28,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("learning",),
     3: ("methods", "aggregation"),
     4: ("attacks", "defences", "deployment"),
-    5: ("audit",),
+    5: ("audit", "run_file"),
     6: ("ledger",),
     TOP: ("benchmarks", "cli", "service"),
 }
@@ -37,11 +38,13 @@ ORDERED = {GROUND, 0}
 SIDEWAYS = {("cli", "benchmarks")}
 """The one other import inside a floor: the command line starts benchmarks."""
 ROOT, REGISTRY = "expunge", "registry"
+FINDERS = {ROOT: {"ledger"}, REGISTRY: {"run_file", "ledger"}}
+"""Rooms below the top that know the version, which certificates state, or find by name."""
 
 RESTRICTED_READER = "expunge.data.data_frames"
 """The one module that may import ``pickle``: to derive a reader that finds allowed names only."""
 UNSAFE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib"}
-DATABASE = {"sqlalchemy", "alembic"}
+DATABASE = {"sqlalchemy", "alembic", "dbos", "psycopg"}
 VAGUE = {"utils", "util", "helpers", "common", "misc"}
 
 
@@ -102,7 +105,7 @@ def may_import(importer: str, imported: str) -> bool:
         return imported == "errors"
     above = FLOOR_OF[importer]
     if imported in (ROOT, REGISTRY):
-        return above == TOP
+        return above == TOP or importer in FINDERS[imported]
     below = FLOOR_OF[imported]
     if above != below:
         return above > below

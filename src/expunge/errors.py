@@ -15,3 +15,9 @@ class AccessError(ExpungeError):
 
 class IntegrityError(ExpungeError):
     """Stored weights or changes are damaged, or belong to another base."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

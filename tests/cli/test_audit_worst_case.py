@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from expunge.cli.audit import budget_of
 from expunge.cli.main import app
-from expunge.cli.run_file import read
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import read
 
 
 def invoked(*arguments: object) -> Result:

@@ -20,13 +20,12 @@ from expunge.changes.history import History, Served
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.cli.doctor import advice, complaints
 from expunge.cli.main import app, main
-from expunge.cli.output import first_line
-from expunge.cli.run_file import read
 from expunge.cli.stored import file_names
 from expunge.data import digits
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 from expunge.models.mlp import digits_classifier
 from expunge.requests import Request, Rows
+from expunge.run_file.reading import read
 from expunge.storage import read_tensors, write_tensors
 
 

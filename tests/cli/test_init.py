@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from expunge.benchmarks.shipped import digits_classifier_work
-from expunge.cli.keys import RunFile, schema_text
 from expunge.cli.main import app
-from expunge.cli.run_file import read
 from expunge.data.guessing import guessed
 from expunge.errors import ExpungeError
+from expunge.run_file.keys import RunFile, schema_text
+from expunge.run_file.reading import read
 from expunge.storage import write_tensors
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,6 @@ from typer.testing import CliRunner, Result
 
 from expunge.changes.weights import digest_of
 from expunge.cli.main import app
-from expunge.cli.run_file import read
 from expunge.errors import ExpungeError
 from expunge.families.classifier import Classifier
 from expunge.families.dual_encoder import DualEncoder
@@ -25,6 +24,7 @@ from expunge.families.regressor import Regressor
 from expunge.models.freezing import train_only
 from expunge.recipe import Role
 from expunge.run import Run
+from expunge.run_file.reading import read
 from expunge.signals.ask import ask
 from expunge.storage import read_tensors
 

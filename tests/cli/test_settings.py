@@ -9,10 +9,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from expunge.cli.main import app
-from expunge.cli.run_file import read
 from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset
 from expunge.methods.salun import SalUn
+from expunge.run_file.reading import read
 
 QUICK = {"recipe__epochs": 1, "requests": [{"name": "threes", "column": "label", "values": [3]}]}
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from expunge.cli import tune
 from expunge.cli.main import app
-from expunge.cli.run_file import Loaded, read
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import Loaded, read
 
 FEW = {"recipe__epochs": 8}
 

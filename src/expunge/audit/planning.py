@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expunge.audit.measure import rows_held
 from expunge.audit.probe import Cost, Estimate, Probe, View
+from expunge.changes.deletion import DeletionState
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method, Outcome, missing
@@ -279,7 +280,9 @@ def fit_of(name: str, method: Method, deployment: Deployment, requests: Sequence
             method.prepares_with.describe(),
             "current model" if method.sequential else "base",
             "new weights" if method.sequential else "delta",
-            "retrained" if isinstance(method, Retrain) else "edited, base kept",
+            (
+                DeletionState.RETRAINED if isinstance(method, Retrain) else DeletionState.EDITED
+            ).value,
         )
     except Exception as error:  # a third party's method may fail in any way
         return Fit(name, (f"cannot be used: {_said(error)}",))

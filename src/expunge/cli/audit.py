@@ -22,9 +22,9 @@ from expunge.audit.worst_case import (
 from expunge.cli import audit_model, audit_report
 from expunge.cli.default_command import DEFAULT, WithDefault
 from expunge.cli.output import JsonPath, console, table, writable, write_json
-from expunge.cli.run_file import Loaded, read
 from expunge.errors import ExpungeError
 from expunge.run import Run
+from expunge.run_file.reading import Loaded, read
 from expunge.storage import write_bytes
 
 app = typer.Typer(no_args_is_help=True, cls=WithDefault)

@@ -16,8 +16,8 @@ from expunge.audit.self_test import SelfTest, self_test
 from expunge.audit.verdict import Result, Verdict
 from expunge.cli.audited import deployed_of, removal_of, steps_of
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
-from expunge.cli.run_file import read
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import read
 
 EXIT = {Result.PASS: 0, Result.FAIL: 1, Result.UNKNOWN: 3}
 """Exit codes by result; 2 is an error of what was given, as everywhere."""

@@ -15,7 +15,6 @@ from expunge.audit.removal import Removal, Unlearner
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
-from expunge.cli.run_file import Loaded
 from expunge.cli.stored import HISTORY, MODEL
 from expunge.data.duplicates.content import Searched
 from expunge.data.samples import Samples, all_but
@@ -23,6 +22,7 @@ from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
 from expunge.requests import Request, Rows
 from expunge.run import Run
+from expunge.run_file.reading import Loaded
 
 
 def removal_of(loaded: Loaded, run: Run) -> Removal:

@@ -14,8 +14,8 @@ from expunge.audit.case import Case, digest_of_samples
 from expunge.audit.measure import Panel
 from expunge.changes.weights import digest_of
 from expunge.cli.own_method import MethodClass
-from expunge.cli.run_file import Loaded
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import Loaded
 
 
 def case_of(loaded: Loaded) -> Case:

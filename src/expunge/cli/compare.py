@@ -42,10 +42,10 @@ from expunge.cli.cases import (
 )
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.cli.own_method import MethodClass, method_classes
-from expunge.cli.run_file import PAPER, PRESET, Loaded, read
 from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, fields_of, starting_point
 from expunge.run import Run
+from expunge.run_file.reading import PAPER, PRESET, Loaded, read
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
 

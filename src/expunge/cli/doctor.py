@@ -13,7 +13,8 @@ import torch
 import typer
 
 from expunge import __version__, registry
-from expunge.cli.output import JsonPath, console, first_line, table, write_json
+from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.errors import first_line
 
 NEEDED = ("torch", "numpy", "safetensors", "datasets", "numba")
 """Packages that every command needs; each is imported."""

@@ -10,9 +10,9 @@ from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
 from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
-from expunge.cli.run_file import read
 from expunge.cli.stored import MODEL
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import read
 from expunge.signals.accuracy import Interval
 from expunge.signals.ask import metric_of
 

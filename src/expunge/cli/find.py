@@ -17,13 +17,13 @@ from expunge.audit.finding import (
     measured_recall,
 )
 from expunge.cli.output import JsonPath, console, table, writable, write_json
-from expunge.cli.run_file import Loaded, read
 from expunge.data.duplicates.content import Searched, open_searched
 from expunge.data.duplicates.pictures import NearPicture
 from expunge.data.duplicates.terms import Hit, Term
 from expunge.data.duplicates.text import NearText
 from expunge.errors import ExpungeError
 from expunge.requests import Rows
+from expunge.run_file.reading import Loaded, read
 from expunge.storage import write_bytes
 
 SHOWN = 20

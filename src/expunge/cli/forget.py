@@ -11,13 +11,14 @@ from expunge.audit.course import Course, follow
 from expunge.audit.kept import LEAST, WORN, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.audit.oracle import retrained
+from expunge.changes.deletion import DeletionState, deletion_state
 from expunge.changes.weights import digest_of
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
-from expunge.cli.run_file import PAPER, PRESET, Loaded, read
-from expunge.cli.stored import check_folder, deletion_state, folds_deltas, store
+from expunge.cli.stored import check_folder, folds_deltas, store
 from expunge.errors import ExpungeError
 from expunge.methods.presets import HasPreset, fields_of, presets_of, starting_point
 from expunge.methods.retrain import Retrain
+from expunge.run_file.reading import PAPER, PRESET, Loaded, read
 from expunge.signals.metric import Metric
 
 GOALS = {
@@ -27,9 +28,9 @@ GOALS = {
 """What is said below the tables, by the direction of the metric."""
 
 STATES = {
-    "retrained": "Deletion state: retrained without the forgotten rows. The original weights still "
-    "hold them; remove these once the new model is in use.",
-    "edited, base kept": "Deletion state: edited, base kept. The base and the changes together "
+    DeletionState.RETRAINED: "Deletion state: retrained without the forgotten rows. The original "
+    "weights still hold them; remove these once the new model is in use.",
+    DeletionState.EDITED: "Deletion state: edited, base kept. The base and the changes together "
     "restore what was forgotten; protect both.",
 }
 
@@ -71,7 +72,9 @@ def forget(
         write_json(json, {**found, "stored": False})
         raise
     store(loaded)
-    console.print(STATES[deletion_state(loaded.deployment.history)])
+    state = deletion_state(loaded.deployment.history)
+    assert state is not None  # a run file has a request
+    console.print(STATES.get(state, f"Deletion state: {state}."))
     console.print(f"Written to {loaded.out}", soft_wrap=True)
     write_json(json, {**found, "stored": True})
 

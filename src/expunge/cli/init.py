@@ -15,12 +15,12 @@ import datasets
 import typer
 import yaml
 
-from expunge.cli.keys import RunFile, schema_text
 from expunge.cli.output import console, writable
 from expunge.data.guessing import Guess, guessed
 from expunge.data.own import SHIPPED, opened_tables
 from expunge.errors import ExpungeError
 from expunge.models.checkpoint import Checkpoint
+from expunge.run_file.keys import RunFile, schema_text
 from expunge.storage import write_bytes
 
 BUILDER, WEIGHTS = "my_model:build", "model.safetensors"

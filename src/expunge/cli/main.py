@@ -23,8 +23,7 @@ from expunge.cli import (
     train,
     tune,
 )
-from expunge.cli.output import first_line
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 
 app = typer.Typer(
     help="Machine unlearning: forget, keep, prove, and stay so under later requests.",

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from expunge import registry
-from expunge.cli.made import registered
-from expunge.cli.output import JsonPath, console, first_line, table, write_json
-from expunge.errors import ExpungeError
+from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.errors import ExpungeError, first_line
 from expunge.methods.presets import fields_of
 from expunge.methods.protocol import Method
+from expunge.run_file.made import registered
 
 
 def methods(

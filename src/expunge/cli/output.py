@@ -76,12 +76,6 @@ JsonPath = Annotated[
 ]
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table whose first column is text and whose others are numbers."""
     cells = [[cell(value) for value in row] for row in rows]

@@ -16,12 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from expunge.cli.made import make, registered
-from expunge.cli.output import first_line
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.methods.search import Space, space_of
+from expunge.run_file.made import make, registered
 
 PARTS = ("name", "paper", "needs", "sequential", "prepares_with", "unlearns_with")
 CALLS = {"prepare": ("problem", "run"), "unlearn": ("problem", "artifact", "run")}

@@ -13,13 +13,13 @@ from expunge.audit.planning import Asked, Costed, Fit, Plan
 from expunge.audit.planning import plan as planned
 from expunge.audit.probe import Estimate, How, Probe
 from expunge.audit.risks import Risk, risks_of
-from expunge.cli.made import registered
-from expunge.cli.output import JsonPath, console, first_line, table, write_json
+from expunge.cli.output import JsonPath, console, table, write_json
 from expunge.cli.own_method import method_classes
-from expunge.cli.run_file import read
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 from expunge.methods.presets import AtPreset
 from expunge.methods.protocol import Method
+from expunge.run_file.made import registered
+from expunge.run_file.reading import read
 
 HOW: Mapping[How, str] = {
     "whole": "it ran to its end, so nothing is extrapolated",

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from expunge import __version__
+from expunge.changes.deletion import deletion_state
 from expunge.changes.delta import Delta
 from expunge.changes.history import History, Served
 from expunge.changes.kinds import Change, Replacement
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
-from expunge.cli.run_file import Loaded
 from expunge.errors import ExpungeError
 from expunge.methods.presets import presets_of, starting_point
+from expunge.run_file.reading import Loaded
 from expunge.storage import write_bytes, write_tensors
 
 HISTORY = "history.json"
@@ -86,14 +87,6 @@ def kind_of(change: Change) -> str:
         f"The method returned a {type(change).__name__}, which `expunge forget` cannot store; "
         "take a method that returns a Delta or a Replacement, or use the library."
     )
-
-
-def deletion_state(history: History) -> str:
-    """What the last change left of the forgotten rows in the model."""
-    last = _served(history)[-1].changes[-1]
-    if isinstance(last, Replacement) and last.facts.get("method") == "retrain":
-        return "retrained"
-    return "edited, base kept"
 
 
 def folds_deltas(history: History) -> bool:

@@ -22,8 +22,8 @@ from expunge.cli.cases import (
 )
 from expunge.cli.output import JsonPath, console, table, writable, write_json
 from expunge.cli.own_method import MethodClass, method_classes
-from expunge.cli.run_file import Loaded, read
 from expunge.errors import ExpungeError
+from expunge.run_file.reading import Loaded, read
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from expunge.changes.deletion import DeletionState
 from expunge.changes.kinds import Replacement
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import Range
@@ -42,5 +43,7 @@ class Retrain:
         """A Replacement, and the new record where the learner keeps one."""
         assert problem.recipe is not None  # opened by the access
         trained = problem.recipe.make({Role.TRAIN: problem.data[Role.RETAIN]}, run)
-        new = Replacement.of(trained.model, problem.model, method=self.name)
+        new = Replacement.of(
+            trained.model, problem.model, method=self.name, deletion=DeletionState.RETRAINED.value
+        )
         return Outcome((new,), trained.record)

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from expunge.changes.weights import is_finite
-from expunge.cli.output import first_line
 from expunge.data.samples import TensorSamples
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 from expunge.families.abilities import Family, HasErrors, HasLogits, HasOutputs, able
 from expunge.models.modes import evaluating
 

@@ -2,7 +2,7 @@
 
 Paths in a run file are relative to the file. A builder is ``module:function``; the folder of the
 run file is importable, so a researcher's own module beside it works without installation. The keys
-stand in :mod:`expunge.cli.keys`.
+stand in :mod:`expunge.run_file.keys`.
 """
 
 import dataclasses
@@ -19,16 +19,12 @@ from pydantic import ValidationError
 from torch import nn
 
 from expunge.changes.weights import is_finite, load_stored, parameters_of, stored_tensors
-from expunge.cli.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
-from expunge.cli.made import built, imported, make, registered
-from expunge.cli.output import first_line
-from expunge.cli.probing import probed
 from expunge.data.own import OwnRows, read_rows
 from expunge.data.samples import Samples
 from expunge.data.scaling import Scaling
 from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.abilities import Family
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.presets import AtPreset, HasPreset
@@ -38,6 +34,9 @@ from expunge.models.freezing import train_only
 from expunge.recipe import Recipe, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Precision, Run
+from expunge.run_file.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
+from expunge.run_file.made import built, imported, make, registered
+from expunge.run_file.probing import probed
 from expunge.storage import read_header, read_tensors
 
 DEVICES = ("cpu", "cuda", "mps")

@@ -12,8 +12,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 from torch import Tensor, nn
 
 from expunge import registry
-from expunge.cli.output import first_line
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 
 BOUNDS: Mapping[str, tuple[str, Callable[[float], bool]]] = {
     "epochs": ("a whole number of at least 1", lambda v: v >= 1),

@@ -1,0 +1,53 @@
+"""Deletion state: what a history left of the forgotten rows, in five words that people can act on.
+
+Definition: "Words" in docs/architecture.md. A state is that of the weakest answer in use: one
+guard among ten edits leaves the model suppressed. A Replacement made without all rows that were
+forgotten before it answers for these too.
+"""
+
+from enum import StrEnum
+
+from expunge.changes.delta import Delta
+from expunge.changes.history import History
+from expunge.changes.kinds import Adapter, Change, Replacement
+
+
+class DeletionState(StrEnum):
+    """What is left of the forgotten rows in the model in use, the weakest first."""
+
+    SUPPRESSED = "suppressed"
+    """A guard or a redaction acts at inference; the weights still hold them."""
+    EDITED = "edited, base kept"
+    """The weights in use were edited; base and changes together restore what was forgotten."""
+    SEALED = "edited, sealed"
+    """Edited, and base and changes were destroyed."""
+    RETRAINED = "retrained"
+    """The weights in use come from a training without the forgotten rows."""
+    EXACT = "exact"
+    """The weights in use are proven to be those of a training without them."""
+
+
+DELETION = "deletion"
+"""The fact by which a Replacement says that it is more than an edit."""
+
+
+def deletion_state(history: History) -> DeletionState | None:
+    """The state of a model whose base and changes are kept; None where nothing was answered."""
+    states: list[DeletionState] = []
+    for epoch in history.epochs:
+        for entry in epoch.served:
+            for change in entry.changes:
+                state = state_of(change)
+                anew = state in (DeletionState.RETRAINED, DeletionState.EXACT)
+                states = [state] if anew else [*states, state]
+    order = list(DeletionState)
+    return min(states, key=order.index) if states else None
+
+
+def state_of(change: Change) -> DeletionState:
+    """What one change leaves of the rows that it answers for."""
+    if isinstance(change, Replacement):
+        return DeletionState(str(change.facts.get(DELETION, DeletionState.EDITED)))
+    if isinstance(change, Delta | Adapter):
+        return DeletionState.EDITED
+    return DeletionState.SUPPRESSED
