@@ -15,9 +15,10 @@ from torch import nn
 from expunge.aggregation.compose import compose
 from expunge.aggregation.fold import fold
 from expunge.aggregation.protocol import Aggregation
+from expunge.changes.deletion import DeletionState, state_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History, Served
-from expunge.changes.kinds import Replacement
+from expunge.changes.kinds import Guard, Replacement
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
@@ -42,9 +43,11 @@ class Deployment:
         recipe: how the base was made, where it is known.
         record: what its learner kept.
         companions: modules beside the model.
+        history: what was served before; its current epoch stands on ``base``. Nothing by default.
 
     Raises:
         ExpungeError: ``train`` and ``table`` differ in length.
+        IntegrityError: the history stands on another base.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Deployment:
         recipe: Recipe | None = None,
         record: Record | None = None,
         companions: Mapping[str, nn.Module] | None = None,
+        history: History | None = None,
     ) -> None:
         if len(train) != len(table):
             raise ExpungeError(
@@ -69,7 +73,13 @@ class Deployment:
         self.data, self.recipe, self.record = dict(data or {}), recipe, record
         self.companions = dict(companions or {})
         self.base = base
-        self.history = History.of(digest_of(base))
+        found = digest_of(base)
+        self.history = History.of(found) if history is None else history
+        if self.history.current.base != found:
+            raise IntegrityError(
+                f"The history stands on the base {self.history.current.base[:12]} and was given "
+                f"{found[:12]}; restore it on its own base."
+            )
         self._artifacts: dict[object, tuple[str, Artifact]] = {}
         self._model: nn.Module | None = None
 
@@ -156,8 +166,8 @@ class Deployment:
         Raises:
             IntegrityError: a change belongs to another base, or a Replacement to a model that is
                 not the current one; nothing was served.
-            ExpungeError: a Replacement is to be served at a strength other than 1; nothing was
-                served.
+            ExpungeError: a Replacement is to be served at a strength other than 1, or after a guard
+                whose rows are still in it; nothing was served.
         """
         new = [change for change in outcome.changes if isinstance(change, Replacement)]
         if new:
@@ -179,6 +189,18 @@ class Deployment:
                 f"The answer to {request.name!r} is a Replacement, which has no strength, and "
                 f"{strength} was given; serve it at strength 1, or take a method that gives a "
                 "Delta."
+            )
+        guarded = [
+            entry.request.name
+            for entry in self.history.current.served
+            if any(isinstance(each, Guard) for each in entry.changes)
+        ]
+        if guarded and state_of(change) not in (DeletionState.RETRAINED, DeletionState.EXACT):
+            raise ExpungeError(
+                f"The answer to {request.name!r} is a Replacement, and what is kept from "
+                f"{', '.join(map(repr, guarded))} stands in a guard that was made for the weights "
+                "before it. Withdraw these, answer them with a method that changes the weights, "
+                f"and then {request.name!r}."
             )
         found = digest_of(self.model)
         if change.before != found:

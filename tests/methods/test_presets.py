@@ -46,8 +46,8 @@ from expunge.requests import Request, Rows
 from expunge.run import Run
 
 CLASS = Request("the threes", Rows("label", ("3",)))
-WITHOUT = ("certified-removal", "retrain")
-"""Neither has a field that a model could make wrong."""
+WITHOUT = ("certified-removal", "guardrail", "retrain")
+"""None has a field that a model could make wrong."""
 
 LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
     ("boundary-shrink", "cf-k", "fine-tune", "l1-sparse", "lfssd"), 0.95
@@ -163,6 +163,7 @@ def test_classes_are_told_from_rows(deployment: Deployment) -> None:
     threes = [str(name) for name, label in zip(ids, labels, strict=True) if label == "3"]
     assert asked(Request("by their ids", Rows("id", tuple(threes))))
     assert not asked(Request("all but one", Rows("id", tuple(threes[1:]))))
+    assert not asked(Request("all but one", Rows("id", tuple(threes[1:])), labels=(3,)))
 
 
 def test_a_preset_sees_no_more_than_the_method(deployment: Deployment) -> None:

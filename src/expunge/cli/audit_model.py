@@ -14,7 +14,7 @@ from expunge.audit.inquiry import Level
 from expunge.audit.policy import QUESTIONS, Policy
 from expunge.audit.self_test import SelfTest, self_test
 from expunge.audit.verdict import Result, Verdict
-from expunge.cli.audited import deployed_of, removal_of, steps_of
+from expunge.cli.audited import deployed_of, history_of, removal_of
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.errors import ExpungeError
 from expunge.run_file.reading import read
@@ -107,7 +107,8 @@ def _audit(
         oracles=[loaded.with_weights(path) for path in oracle],
         folder=None if out is None else out / REFERENCES,
     )
-    audited = audit.ask(deployed, steps_of(loaded, deployed) if weights is None else ())
+    steps, state = history_of(loaded, deployed) if weights is None else ((), None)
+    audited = audit.ask(deployed, steps, state)
     _show(audited, audit.removal.name)
     figures = {
         **audited.to_json(),

@@ -1,6 +1,7 @@
 """From a run file to an audit: the rows, the model that ``expunge forget`` stored, its history."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,10 +13,12 @@ from expunge.aggregation.fold import fold
 from expunge.audit.inquiry import Step
 from expunge.audit.measure import rows_held
 from expunge.audit.removal import Removal, Unlearner
+from expunge.changes.deletion import DeletionState
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Replacement
+from expunge.changes.refusal import Refusal
 from expunge.changes.weights import digest_of
-from expunge.cli.stored import HISTORY, MODEL
+from expunge.cli.stored import HISTORY, KINDS, MODEL
 from expunge.data.duplicates.content import Searched
 from expunge.data.samples import Samples, all_but
 from expunge.deployment import Deployment
@@ -54,10 +57,11 @@ def removal_of(loaded: Loaded, run: Run) -> Removal:
 
 
 def deployed_of(loaded: Loaded, given: Path | None) -> nn.Module:
-    """The model to audit: of ``--model``, or what ``expunge forget`` stored.
+    """The model to audit: of ``--model``, or what ``expunge forget`` stored, behind its guards.
 
     Raises:
         ExpungeError: none is there, or it is no model of this run file.
+        IntegrityError: a stored guard is damaged.
     """
     path = given or loaded.out / MODEL
     if given is None and not path.exists():
@@ -65,28 +69,76 @@ def deployed_of(loaded: Loaded, given: Path | None) -> nn.Module:
             f"There is no {path} to audit; run `expunge forget` on this run file, or name the "
             "model with --model."
         )
-    return loaded.with_weights(path)
+    model = loaded.with_weights(path)
+    return model if given is not None else _guarded(loaded, model)
 
 
-def steps_of(loaded: Loaded, deployed: nn.Module) -> tuple[Step, ...]:
-    """The model after each request that was stored; () where the last of them is not this model.
+def history_of(
+    loaded: Loaded, deployed: nn.Module
+) -> tuple[tuple[Step, ...], DeletionState | None]:
+    """The model after each request that was stored, and the deletion state; () and None where the
+    last of them is not this model.
 
     Raises:
         ExpungeError: the history is damaged, or is of other requests than the run file's.
     """
+    history = _history(loaded, deployed)
+    if history is None:
+        return (), None
+    try:
+        return tuple(_steps(loaded, history)), DeletionState(history["deletion state"])
+    except UNREADABLE as error:
+        raise _unreadable(loaded, error) from None
+
+
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What a history that somebody changed may raise."""
+
+
+def _unreadable(loaded: Loaded, error: Exception) -> ExpungeError:
+    return ExpungeError(
+        f"{loaded.out / HISTORY} is no readable history ({type(error).__name__}: {error}); run "
+        "`expunge forget` again, or name the model with --model."
+    )
+
+
+def _history(loaded: Loaded, deployed: nn.Module) -> dict[str, Any] | None:
+    """The stored history; None where there is none, or it ends in other weights.
+
+    Raises:
+        ExpungeError: it is damaged.
+    """
     path = loaded.out / HISTORY
     if not path.exists():
-        return ()
+        return None
     try:
-        history = json.loads(path.read_text(encoding="utf-8"))
-        if history["model"]["digest"] != digest_of(deployed):
-            return ()
-        return tuple(_steps(loaded, history))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExpungeError(
-            f"{path} is no readable history ({type(error).__name__}: {error}); run `expunge "
-            "forget` again, or name the model with --model."
-        ) from None
+        history: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return history if history["model"]["digest"] == digest_of(deployed) else None
+    except UNREADABLE as error:
+        raise _unreadable(loaded, error) from None
+
+
+def _guarded(loaded: Loaded, model: nn.Module) -> nn.Module:
+    """The stored weights behind the guards of the last epoch of their history."""
+    history = _history(loaded, model)
+    if history is None:
+        return model
+    try:
+        entries = history["epochs"][-1]["requests"]
+        changes = [change for entry in entries for change in entry["changes"]]
+        guards = [_read(loaded, change) for change in changes if change["kind"] == Refusal.kind]
+    except UNREADABLE as error:
+        raise _unreadable(loaded, error) from None
+    return _behind([guard for guard in guards if isinstance(guard, Refusal)], model)
+
+
+def _behind(guards: Sequence[Refusal], model: nn.Module) -> nn.Module:
+    return guards[0].merged(guards[1:]).around(model) if guards else model
+
+
+def _read(loaded: Loaded, change: dict[str, Any]) -> Delta | Replacement | Refusal:
+    """A stored change."""
+    return KINDS[change["kind"]].load(loaded.out / PurePath(change["file"]).name)
 
 
 def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
@@ -97,16 +149,18 @@ def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
     base = deployment.base
     for epoch in history["epochs"]:
         deltas: list[tuple[Delta, float]] = []
+        guards: list[Refusal] = []
         model = base
         for entry in epoch["requests"]:
-            for change in entry["changes"]:
-                file = loaded.out / PurePath(change["file"]).name
-                if change["kind"] == "delta":
-                    deltas.append((Delta.load(file), float(entry["strength"])))
+            for change in (_read(loaded, stored) for stored in entry["changes"]):
+                if isinstance(change, Delta):
+                    deltas.append((change, float(entry["strength"])))
                     model = fold(deployment.rule, deltas).applied_to(base)
+                elif isinstance(change, Refusal):
+                    guards.append(change)
                 else:
-                    base = model = Replacement.load(file).applied_to(model)
-                    deltas = []
+                    base = model = change.applied_to(model)
+                    deltas, guards = [], []
             request = requests.get(entry["digest"])
             if request is None:
                 raise ExpungeError(
@@ -115,7 +169,7 @@ def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
                     "the model with --model."
                 )
             own = torch.isin(places, request.target.rows(deployment.table))
-            steps.append(Step(request.name, model, own.nonzero().reshape(-1)))
+            steps.append(Step(request.name, _behind(guards, model), own.nonzero().reshape(-1)))
         base = model
     return steps
 

@@ -8,6 +8,8 @@ import typer
 
 from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
+from expunge.changes.refusal import Refusing
+from expunge.cli.audited import deployed_of
 from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
 from expunge.cli.stored import MODEL
@@ -38,10 +40,14 @@ def evaluate(
     base, family = loaded.deployment.base, loaded.deployment.family
     if oracle and loaded.deployment.recipe is None:
         raise ExpungeError("--oracle was given and the run file has no `recipe` to retrain from.")
-    given = weights or [p for p in [loaded.out / MODEL] if p.exists()]
+    stored = loaded.out / MODEL
     say_notes(loaded)
     models = {ORIGINAL: base}
-    models |= {_named(path): loaded.with_weights(path) for path in given}
+    if not weights and stored.exists():
+        models[_named(stored)] = deployed_of(loaded, None)
+        if isinstance(models[_named(stored)], Refusing):
+            console.print(f"{stored.name} is measured behind the refusals that were stored.")
+    models |= {_named(path): loaded.with_weights(path) for path in weights or ()}
     if oracle:
         run = loaded.run(console=console)
         models[ORACLE] = retrained(loaded.deployment, loaded.requests, run)

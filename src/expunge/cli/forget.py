@@ -30,6 +30,10 @@ GOALS = {
 STATES = {
     DeletionState.RETRAINED: "Deletion state: retrained without the forgotten rows. The original "
     "weights still hold them; remove these once the new model is in use.",
+    DeletionState.SUPPRESSED: "Deletion state: suppressed. model.safetensors holds the weights as "
+    "they were, which know what is refused; only behind the stored refusals is it kept back. "
+    "Change the weights by the deadline, and then destroy the refusals: they are made from the "
+    "forgotten rows.",
     DeletionState.EDITED: "Deletion state: edited, base kept. The base and the changes together "
     "restore what was forgotten; protect both.",
 }

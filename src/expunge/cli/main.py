@@ -10,6 +10,7 @@ from expunge import __version__
 from expunge.cli import (
     audit,
     bench,
+    certificate,
     compare,
     data,
     demo,
@@ -18,6 +19,7 @@ from expunge.cli import (
     find,
     forget,
     init,
+    ledger,
     methods,
     plan,
     train,
@@ -44,6 +46,10 @@ app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Real sets and weights from published packages.")
 app.add_typer(audit.app, name="audit", help="What an adversary would ask of a model.")
+app.add_typer(
+    ledger.app, name="ledger", help="Requests for the life of a model: answer, revoke, seal, prove."
+)
+app.add_typer(certificate.app, name="certificate", help="Signed proof of what was removed.")
 app.add_typer(bench.app, name="bench", help="Benchmarks whose figures stand in docs/.")
 
 

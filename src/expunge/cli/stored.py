@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from expunge.changes.deletion import deletion_state
 from expunge.changes.delta import Delta
 from expunge.changes.history import History, Served
 from expunge.changes.kinds import Change, Replacement
+from expunge.changes.refusal import Refusal, unguarded
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
 from expunge.errors import ExpungeError
@@ -23,6 +24,13 @@ HISTORY = "history.json"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint"
 """The folder of the model in the layout of its checkpoint."""
+
+KINDS: Mapping[str, type[Delta] | type[Replacement] | type[Refusal]] = {
+    "delta": Delta,
+    "replacement": Replacement,
+    "refusal": Refusal,
+}
+"""The changes that have a file, by the word for their kind in ``history.json``."""
 
 
 def check_folder(out: Path) -> None:
@@ -42,16 +50,17 @@ def check_folder(out: Path) -> None:
 def store(loaded: Loaded) -> None:
     """Write one file for each change, the model, and last ``history.json``, which lists them.
 
-    A model that was read from a checkpoint is also written as one.
+    A model that was read from a checkpoint is also written as one. Of a guarded model its weights
+    are written, which the guard leaves as they were; its file is among those of the changes.
 
     Raises:
         ExpungeError: a change is of a kind that has no file; nothing was written.
     """
     files = file_names(loaded.deployment.history)
     for name, change in files:
-        assert isinstance(change, Delta | Replacement)
+        assert isinstance(change, Delta | Replacement | Refusal)
         change.save(loaded.out / name)
-    model = loaded.deployment.model
+    model = unguarded(loaded.deployment.model)
     write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
     if loaded.checkpoint is not None:
         loaded.checkpoint.save(model, loaded.out / CHECKPOINT)
@@ -63,7 +72,7 @@ def file_names(history: History) -> list[tuple[str, Change]]:
     """Every change with the name of its file, in request order.
 
     Raises:
-        ExpungeError: a change is neither a Delta nor a Replacement.
+        ExpungeError: a change is of a kind that has no file.
     """
     found: list[tuple[str, Change]] = []
     for i, entry in enumerate(_served(history), 1):
@@ -74,18 +83,17 @@ def file_names(history: History) -> list[tuple[str, Change]]:
 
 
 def kind_of(change: Change) -> str:
-    """``delta`` or ``replacement``.
+    """One of :data:`KINDS`.
 
     Raises:
         ExpungeError: the change is of another kind, which has no file.
     """
-    if isinstance(change, Delta):
-        return "delta"
-    if isinstance(change, Replacement):
-        return "replacement"
+    for name, kind in KINDS.items():
+        if isinstance(change, kind):
+            return name
     raise ExpungeError(
         f"The method returned a {type(change).__name__}, which `expunge forget` cannot store; "
-        "take a method that returns a Delta or a Replacement, or use the library."
+        "take a method that returns a Delta, a Replacement or a Refusal, or use the library."
     )
 
 

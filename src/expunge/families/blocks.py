@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from expunge.changes.refusal import unguarded
 from expunge.changes.weights import parameters_of
 
 LISTS = (nn.ModuleList, nn.ModuleDict)
@@ -20,7 +21,7 @@ def blocks_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
     alone in its module divides nothing and is opened too. Parameters of the model itself are one
     block, :data:`OWN`.
     """
-    prefixes = list(_opened(model, "", whole=False))
+    prefixes = list(_opened(unguarded(model), "", whole=False))
     blocks: dict[str, list[str]] = {}
     for name in parameters_of(model):
         block = next((p for p in prefixes if name.startswith(f"{p}.")), OWN)

@@ -531,13 +531,12 @@ def passes(problem: Problem, role: Role, epochs: int, batch_size: int) -> int:
 def takes_classes(problem: Problem) -> bool:
     """Whether a request takes whole classes or concepts away.
 
-    It says so itself; or no retained row has a label of the forgotten ones, where labels are open.
+    No retained row has a label of the forgotten ones, where labels are open: rows named by a column
+    of that name may be a part of a class. Elsewhere the request says so itself.
     """
-    if problem.request.labels or problem.request.target.kind in ("class", "concept"):
-        return True
     roles = (Role.FORGET, Role.RETAIN)
     if not all(role in problem.data and "label" in problem.data[role].fields for role in roles):
-        return False
+        return bool(problem.request.labels) or problem.request.target.kind in ("class", "concept")
     gone, kept = (_labels(problem.data[role]) for role in roles)
     return not bool(torch.isin(gone, kept).any())
 

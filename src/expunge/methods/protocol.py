@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 from torch import nn
 
 from expunge.changes.delta import Delta
-from expunge.changes.kinds import Change, Replacement
+from expunge.changes.kinds import Change, Guard, Replacement
 from expunge.descent.loop import Descent
 from expunge.errors import ExpungeError
 from expunge.families.abilities import able
@@ -43,14 +43,17 @@ class Outcome:
         """The model with the one change of this outcome.
 
         Raises:
-            ExpungeError: there are several changes, or one that is no Delta and no Replacement.
+            ExpungeError: there are several changes, or one that is no Delta, Replacement or Guard.
         """
-        if len(self.changes) == 1 and isinstance(self.changes[0], Delta | Replacement):
-            return self.changes[0].applied_to(model)
+        if len(self.changes) == 1:
+            if isinstance(self.changes[0], Delta | Replacement):
+                return self.changes[0].applied_to(model)
+            if isinstance(self.changes[0], Guard):
+                return self.changes[0].around(model)
         kinds = ", ".join(type(change).__name__ for change in self.changes) or "nothing"
         raise ExpungeError(
-            f"The method answered with {kinds}; one Delta or new weights are expected here. Serve "
-            "other changes through a deployment."
+            f"The method answered with {kinds}; one Delta, new weights or one guard are expected "
+            "here. Serve other changes through a deployment."
         )
 
 

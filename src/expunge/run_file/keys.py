@@ -199,7 +199,9 @@ class RunFile(_Strict):
     model: ModelPart = Field(description="The model to change.")
     data: Data = Field(description="The tables.")
     requests: list[RequestPart] = Field(
-        min_length=1, description="What is to be forgotten, answered in this order."
+        default=[],
+        description="What is to be forgotten, answered in this order. A model that is registered "
+        "with a ledger needs none here.",
     )
     method: MethodPart = Field(description="How the requests are answered.")
     aggregation: str = Field(

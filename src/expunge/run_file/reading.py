@@ -54,7 +54,8 @@ class Loaded:
     """A run file with everything it names in memory; nothing was written yet.
 
     ``settings`` says where the fields of the method come from. ``notes`` say what was left out of
-    the tables, such as the ends of long texts.
+    the tables, such as the ends of long texts. ``classes`` are the texts of the labels, where the
+    tables hold texts.
     """
 
     file: RunFile
@@ -69,6 +70,7 @@ class Loaded:
     checkpoint: Checkpoint | None = None
     notes: tuple[str, ...] = ()
     settings: str = PAPER
+    classes: tuple[str, ...] = ()
 
     def run(self, **more: Any) -> Run:
         """The run that the file describes."""
@@ -96,9 +98,31 @@ def read(path: Path) -> Loaded:
     """Read a run file and load its model and data, and let the model answer a few rows.
 
     Raises:
-        ExpungeError: the file, or something that it names, cannot be used.
+        ExpungeError: the file, or something that it names, cannot be used, or it has no request.
     """
-    file, folder = parsed(path), path.resolve().parent
+    file = parsed(path)
+    if not file.requests:
+        raise ExpungeError(
+            f"{path} names no request, and at least one is expected; give it `requests`, or make "
+            "requests of a registered model: `expunge ledger request`."
+        )
+    return loaded(file, path.resolve().parent)
+
+
+def loaded(
+    file: RunFile, folder: Path, weights: Mapping[str, torch.Tensor] | None = None
+) -> Loaded:
+    """What the keys of a run file name, in memory.
+
+    Args:
+        file: the keys.
+        folder: where relative paths start.
+        weights: of the model, in the place of those that the file names, which are not read.
+
+    Raises:
+        ExpungeError: something that the file names cannot be used.
+        IntegrityError: the weights are not those of the model.
+    """
     datasets.disable_progress_bars()  # an error is one sentence, with nothing before it
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     _check_device(file.device)
@@ -110,7 +134,10 @@ def read(path: Path) -> Loaded:
     method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
     untrained = _untrained(file, folder, checkpoint)
-    model = _model(file, folder, checkpoint, untrained)
+    if weights is None:
+        model = _model(file, folder, checkpoint, untrained)
+    else:
+        model = load_stored(untrained(0), weights, "The stored base")
     tables, units = _standardised(file, _tables(file, folder, checkpoint))
     family = _completed(family, file, checkpoint, tables["data.train"], units)
     requests = _requests(file, tables["data.train"])
@@ -143,6 +170,7 @@ def read(path: Path) -> Loaded:
         checkpoint,
         tuple(f"{name}: {note}" for name, rows in tables.items() for note in rows.notes),
         settings,
+        train.classes,
     )
 
 

@@ -28,6 +28,7 @@ from expunge.errors import ExpungeError
 
 LEFT_OUT = {
     "retrain": "it is the oracle",
+    "guardrail": "it leaves the weights as they are, and weights are compared",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
 }
 """Registered methods that are not compared, and why."""

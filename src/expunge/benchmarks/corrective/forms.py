@@ -123,8 +123,9 @@ OF_THE_PAPER = (
 """Exact unlearning of all blocks is retraining, so ``eu-k`` spares one. The last row is the setting
 that the expected direction was measured with."""
 
-LEFT_OUT = ("dmm",)
-"""It trains a thousand models for every base."""
+LEFT_OUT = ("dmm", "guardrail")
+"""The one trains a thousand models for every base; the other leaves the weights as they are, and
+what is wrong in them cannot be corrected by refusing."""
 
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""
