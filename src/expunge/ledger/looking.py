@@ -1,0 +1,230 @@
+"""Looking: where requests stand, what became of one, how a model got where it is."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from expunge.changes.weights import parameters_of
+from expunge.errors import ExpungeError
+from expunge.ledger import steps
+from expunge.ledger.chain import ledger_time, stamp
+from expunge.ledger.measuring import Figures
+from expunge.ledger.opening import Ledger, model_row
+from expunge.ledger.policy import Policy
+from expunge.ledger.rows import Record, one, rows
+from expunge.ledger.runs import ACTIVE
+from expunge.ledger.scope import Scope
+from expunge.ledger.serving import built, version_row
+from expunge.ledger.tables import RequestState
+
+OPEN = [s.value for s in (RequestState.RECEIVED, RequestState.RUNNING, RequestState.GUARDED)]
+"""States of a request that is not answered yet; its deadline runs."""
+
+
+def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
+    """Models with their versions, requests by state, deadlines, and runs with where they stand."""
+    with ledger.database.reading() as connection:
+        models = rows(connection, "models") if model is None else [model_row(connection, model)]
+        ids = [row["id"] for row in models]
+        requests = rows(connection, "requests", model=ids)
+        runs = rows(connection, "runs", model=ids, state=ACTIVE)
+        progress = {row["run"]: row for row in rows(connection, "progress")}
+        now = ledger_time(connection)
+        descendants = rows(connection, "descendants", model=ids)
+    by_model: dict[str, Any] = {}
+    for row in models:
+        policy = Policy.model_validate_json(ledger.read(row["policy"]))
+        own = [r for r in requests if r["model"] == row["id"]]
+        waiting = [r for r in own if r["state"] in OPEN]
+        soon = stamp(datetime.fromisoformat(now) + timedelta(days=policy.warn_days))
+        by_model[row["name"]] = {
+            "version": row["version"],
+            "deletion state": version_row(ledger, row["name"])[1]["deletion_state"],
+            "requests": dict(Counter(r["state"] for r in own)),
+            "overdue": [r["id"] for r in waiting if r["deadline"] < now],
+            "due soon": [r["id"] for r in waiting if now <= r["deadline"] < soon],
+            "lagging descendants": [
+                d["name"]
+                for d in descendants
+                if d["model"] == row["id"] and d["version"] < row["version"]
+            ],
+        }
+    names = {row["id"]: row["name"] for row in models}
+    return {
+        "models": by_model,
+        "runs": [
+            {
+                "run": run["id"],
+                "model": names[run["model"]],
+                "kind": run["kind"],
+                "state": run["state"],
+                "requests": json.loads(run["requests"]),
+                "step": progress[run["id"]]["step"] if run["id"] in progress else "queued",
+                "since": progress[run["id"]]["at"] if run["id"] in progress else run["updated_at"],
+            }
+            for run in runs
+        ],
+    }
+
+
+def show(ledger: Ledger, request: str) -> dict[str, Any]:
+    """All that is known of one request; what was destroyed is left out.
+
+    Raises:
+        ExpungeError: there is no such request.
+    """
+    with ledger.database.reading() as connection:
+        row = steps.request_row(connection, request)
+        model = one(connection, "models", id=row["model"])
+        runs = [r for r in rows(connection, "runs", model=row["model"]) if request in r["requests"]]
+        attempts = {r["id"]: rows(connection, "attempts", run=r["id"]) for r in runs}
+        versions = rows(connection, "versions", run=[r["id"] for r in runs])
+    assert model is not None
+    found: dict[str, Any] = {
+        "request": request,
+        "model": model["name"],
+        "number": row["number"],
+        "kind": row["kind"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "rows": row["row_count"],
+        "method": row["method"] or None,
+        "strength": row["strength"],
+        "priority": row["priority"],
+        "deadline": row["deadline"],
+        "created": row["created_at"],
+        "updated": row["updated_at"],
+        "sealed": row["sealed"],
+        "versions": [f"{model['name']}@{v['number']} ({v['cause']})" for v in versions],
+        "attempts": [
+            {"run": run, "what": a["repair"], "outcome": a["outcome"]}
+            for run, tried in attempts.items()
+            for a in tried
+        ],
+    }
+    for name in ("scope", "account"):
+        found[name] = _opened(ledger, row[name])
+    figures = figures_of_version(ledger, version_row(ledger, model["name"])[1])
+    own = figures.requests.get(request)
+    found["figures"] = None if own is None else {"metric": figures.metric, **vars(own)}
+    return found
+
+
+def _opened(ledger: Ledger, address: str | None) -> Any:
+    if address is None:
+        return None
+    with ledger.database.reading() as connection:
+        row = one(connection, "objects", address=address)
+    if row is None or row["destroyed"]:
+        return "destroyed when the history was sealed"
+    return json.loads(ledger.read(address))
+
+
+def scope_of(ledger: Ledger, row: Record) -> Scope:
+    """What a request names.
+
+    Raises:
+        ExpungeError: it was destroyed when the history was sealed.
+    """
+    return Scope.of_bytes(ledger.read(row["scope"]))
+
+
+def figures_of_version(ledger: Ledger, version: Record) -> Figures:
+    """What a version scores."""
+    found = json.loads(ledger.read(version["figures"]))
+    found.pop("checks", None)
+    return Figures.of_json(found)
+
+
+def history(ledger: Ledger, model: str) -> dict[str, Any]:
+    """Every version of a model, and the score on each request's rows after each: the persistence
+    matrix, with ``stored`` where a figure was not measured again."""
+    with ledger.database.reading() as connection:
+        row = model_row(connection, model)
+        versions = sorted(rows(connection, "versions", model=row["id"]), key=lambda v: v["number"])
+        requests = sorted(rows(connection, "requests", model=row["id"]), key=lambda r: r["number"])
+    figures = [figures_of_version(ledger, version) for version in versions]
+    answered = [r for r in requests if any(r["id"] in found.requests for found in figures)]
+    return {
+        "model": model,
+        "metric": figures[0].metric,
+        "direction": figures[0].direction,
+        "versions": [
+            {
+                "version": version["number"],
+                "cause": version["cause"],
+                "created": version["created_at"],
+                "deletion state": version["deletion_state"],
+                "weights": version["weights_digest"],
+                "retained": found.retained,
+                "kept": found.kept,
+            }
+            for version, found in zip(versions, figures, strict=True)
+        ],
+        "requests": [
+            {
+                "request": r["id"],
+                "number": r["number"],
+                "kind": r["kind"],
+                "state": r["state"],
+                "before": next(
+                    f.requests[r["id"]].before for f in figures if r["id"] in f.requests
+                ),
+                "reference": next(
+                    f.requests[r["id"]].reference for f in figures if r["id"] in f.requests
+                ),
+                "against": next(
+                    f.requests[r["id"]].against for f in figures if r["id"] in f.requests
+                ),
+                "after": [
+                    f.requests[r["id"]].after if r["id"] in f.requests else None for f in figures
+                ],
+                "stored": [
+                    f.requests[r["id"]].stored if r["id"] in f.requests else False for f in figures
+                ],
+            }
+            for r in answered
+        ],
+    }
+
+
+def _first(request: str, figures: Sequence[Figures]) -> dict[str, Any]:
+    """What a request was held against when it was served."""
+    found = next(f.requests[request] for f in figures if request in f.requests)
+    return {"before": found.before, "reference": found.reference, "against": found.against}
+
+
+def diff(ledger: Ledger, model: str, one_: int, other: int) -> dict[str, Any]:
+    """Two versions side by side: figures, and how far their weights are apart.
+
+    Raises:
+        ExpungeError: there is no such version, or one was destroyed when the history was sealed.
+    """
+    found = [figures_of_version(ledger, version_row(ledger, model, n)[1]) for n in (one_, other)]
+    weights = [parameters_of(built(ledger, model, n, guards=False).model) for n in (one_, other)]
+    if set(weights[0]) != set(weights[1]):
+        raise ExpungeError(
+            f"The versions {one_} and {other} of {model!r} are of other architectures; their "
+            "weights cannot be compared."
+        )
+    changed = {
+        name: float((weights[0][name] - weights[1][name]).detach().double().norm())
+        for name in weights[0]
+    }
+    return {
+        "model": model,
+        "versions": [one_, other],
+        "metric": found[0].metric,
+        "retained": [f.retained for f in found],
+        "requests": {
+            request: [f.requests[request].after if request in f.requests else None for f in found]
+            for request in sorted(set(found[0].requests) | set(found[1].requests))
+        },
+        "weights": {
+            "distance": sum(value**2 for value in changed.values()) ** 0.5,
+            "changed": sorted((n for n, v in changed.items() if v), key=lambda n: -changed[n]),
+            "same": sum(v == 0 for v in changed.values()),
+        },
+    }

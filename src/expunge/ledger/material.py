@@ -1,0 +1,261 @@
+"""Material: what a registered model is made of outside the ledger: its rows, its family, how it was
+trained, and the method that requests are answered with by default.
+
+The ledger keeps a description of it, encrypted: the keys of a run file with the folder that its
+paths start from, or the name of a function that returns a :class:`Material`. Rows stay where they
+are; their digest says whether they are still those that were registered.
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from expunge.aggregation.protocol import Aggregation
+from expunge.changes.weights import load_stored
+from expunge.data.samples import Samples
+from expunge.errors import ExpungeError, IntegrityError, first_line
+from expunge.families.abilities import Family
+from expunge.ledger.canonical import canonical
+from expunge.ledger.keys import Keys
+from expunge.ledger.scope import HASH, among, hashes_of_rows
+from expunge.methods.presets import AtPreset, HasPreset, starting_point
+from expunge.methods.protocol import Method
+from expunge.models.checkpoint import Checkpoint
+from expunge.recipe import Recipe, Role
+from expunge.requests import Named
+from expunge.run import Precision, Run
+from expunge.run_file.keys import RunFile
+from expunge.run_file.made import make, registered
+from expunge.run_file.reading import Loaded, loaded, parsed
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A model as it was before any request, and everything around it.
+
+    Args:
+        model: the module with its weights.
+        family: what kind of model it is.
+        train: the rows it was trained on, with ``train_table`` beside them.
+        held_out: rows that the gate measures on, with their table; no method is tuned on them here.
+        data: further samples by role that methods may ask for.
+        recipe: how the model was made, where it is known.
+        method: what requests are answered with where they name no method.
+        settings: where its fields come from.
+        aggregation: registered name of the rule that combines changes.
+        strength: of a change, where a request names none.
+        seed: fixes every draw.
+        device: a torch device.
+        precision: of forward passes.
+        classes: texts of the labels, where a request may name them.
+        checkpoint: the Hugging Face folder that the model was read from.
+    """
+
+    model: nn.Module
+    family: Family
+    train: Samples
+    train_table: Named
+    held_out: Samples
+    held_out_table: Named
+    method: Method
+    data: Mapping[Role, Samples] = dataclasses.field(default_factory=dict)
+    recipe: Recipe | None = None
+    settings: str = "paper's defaults"
+    aggregation: str = "cata"
+    strength: float = 1.0
+    seed: int = 0
+    device: str = "cpu"
+    precision: Precision = "float32"
+    classes: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+    @classmethod
+    def of(cls, read: Loaded) -> Self:
+        """The material of a run file: held-out rows are its validation rows, where it has some."""
+        deployment = read.deployment
+        held_out, table = read.test, read.test_table
+        if read.validation is not None and read.validation_table is not None:
+            held_out, table = read.validation, read.validation_table
+        return cls(
+            deployment.base,
+            deployment.family,
+            deployment.train,
+            deployment.table,
+            held_out,
+            table,
+            read.method,
+            deployment.data,
+            deployment.recipe,
+            read.settings,
+            read.file.aggregation,
+            read.file.strength,
+            read.file.seed,
+            read.file.device,
+            read.file.precision,
+            read.classes,
+            read.checkpoint,
+        )
+
+    def run(self) -> Run:
+        """The run that everything is computed under."""
+        return Run(self.seed, self.device, self.precision)
+
+    def rule(self, name: str | None = None) -> Aggregation[Any]:
+        """The rule of a registered name, or the model's own."""
+        rule: Aggregation[Any] = make(
+            registered("aggregations", self.aggregation if name is None else name), {}
+        )
+        return rule
+
+    def method_named(self, name: str, parameters: Mapping[str, Any]) -> Method:
+        """A method with these fields: at its preset where none is given, as in a run file.
+
+        Raises:
+            ExpungeError: there is no such method, or a field cannot be used.
+        """
+        if name == self.method.name and not parameters:
+            return self.method
+        method: Method = make(registered("methods", name), parameters)
+        if not parameters and isinstance(method, HasPreset):
+            return AtPreset.of(method, parameters)
+        return method
+
+    def without(self, gone: Tensor) -> Self:
+        """The material without some training rows (n,) bool."""
+        if not gone.any():
+            return self
+        kept = (~gone).nonzero().reshape(-1)
+        table: Any = self.train_table
+        rows = kept.tolist()
+        return dataclasses.replace(
+            self, train=self.train.select(kept), train_table=table.select(rows)
+        )
+
+    def with_weights(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """The module with stored weights.
+
+        Raises:
+            IntegrityError: they are not those of the module.
+        """
+        return load_stored(self.model, tensors, "The stored base")
+
+
+def parameters_of(method: Method) -> dict[str, Any]:
+    """The fields of a method as JSON values; those it starts from, where it stands at a preset."""
+    start: Any = starting_point(method)
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(start), default=str))
+    return values
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the material of a model comes from.
+
+    Args:
+        text: the keys of a run file as JSON, or "" for a function.
+        folder: where its paths start.
+        function: ``module:function`` that returns a :class:`Material`.
+        rows: keyed hashes of the ids of all training rows, sorted, one after another.
+    """
+
+    text: str
+    folder: str
+    function: str
+    rows: bytes
+
+    @classmethod
+    def of_run_file(cls, path: Path) -> Self:
+        """A run file, read and checked; its requests are not part of it."""
+        file = parsed(path).model_copy(update={"requests": []})
+        return cls(file.model_dump_json(), str(path.resolve().parent), "", b"")
+
+    @classmethod
+    def of_function(cls, name: str) -> Self:
+        """A function, by its name."""
+        return cls("", "", name, b"")
+
+    def to_bytes(self) -> bytes:
+        """As one line of canonical JSON, then the hashes."""
+        told = {"text": self.text, "folder": self.folder, "function": self.function}
+        return canonical(told) + b"\n" + self.rows
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Self:
+        """What :meth:`to_bytes` wrote."""
+        told, _, rows = data.partition(b"\n")
+        return cls(**json.loads(told), rows=rows)
+
+    def material(self, weights: Mapping[str, Tensor] | None = None) -> Material:
+        """Everything in memory; with the weights given, those of the source are not read.
+
+        Raises:
+            ExpungeError: something of it is not there any more, or cannot be used.
+        """
+        if self.text:
+            return Material.of(
+                loaded(RunFile.model_validate_json(self.text), Path(self.folder), weights)
+            )
+        made = _made(self.function)
+        if weights is not None:
+            return dataclasses.replace(made, model=made.with_weights(weights))
+        return made
+
+
+def _made(name: str) -> Material:
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise ExpungeError(f"The source {name!r} was given; 'module:function' is expected.")
+    try:
+        maker: Callable[[], object] = getattr(importlib.import_module(module), function)
+        made = maker()
+    except ExpungeError:
+        raise
+    except Exception as error:  # the user's module may fail in any way
+        raise ExpungeError(
+            f"The source {name!r} cannot be used ({first_line(error)}); install the module, or "
+            "register a run file."
+        ) from None
+    if not isinstance(made, Material):
+        raise ExpungeError(
+            f"The source {name!r} returned a {type(made).__name__}; an expunge.ledger.Material is "
+            "expected."
+        )
+    return made
+
+
+def with_rows(source: Source, material: Material, keys: Keys) -> Source:
+    """The source that remembers which rows it was registered with."""
+    return dataclasses.replace(source, rows=hashes_of_rows(keys, material.train.ids))
+
+
+def check_rows(source: Source, material: Material, keys: Keys, gone: bytes) -> None:
+    """Make sure that the training rows are those that were registered, less those forgotten.
+
+    Args:
+        source: with the hashes of the rows at registration.
+        material: as it is now.
+        keys: of the ledger.
+        gone: hashes of the rows that sealed requests named: these may be deleted.
+
+    Raises:
+        IntegrityError: there are new rows, or others are missing.
+    """
+    ids = material.train.ids
+    new = int((~among(keys, ids, source.rows)).sum())
+    here = hashes_of_rows(keys, ids)
+    registered_rows = {source.rows[i : i + HASH] for i in range(0, len(source.rows), HASH)}
+    now = {here[i : i + HASH] for i in range(0, len(here), HASH)}
+    forgotten = {gone[i : i + HASH] for i in range(0, len(gone), HASH)}
+    missing = len(registered_rows - now - forgotten)
+    if new or missing:
+        raise IntegrityError(
+            f"The training rows are not those that the model was registered with: {new} are new "
+            f"and {missing} are missing that no sealed request named. Give the rows that the model "
+            "was trained on, or register the model anew."
+        )

@@ -1,0 +1,261 @@
+"""What a version scores: on the rows of every request, on those held out, and on everything else.
+
+Every request is measured again in every version; none may overlap another's measurement, and rows
+may belong to several requests. Where no oracle is trained, a stand-in says how well a model would
+do that never saw the forgotten rows: chance where all rows of their class are gone, else the score
+of the model on held-out rows of the same class, else on all held-out rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from expunge.data.samples import Samples
+from expunge.families.abilities import Family, HasLogits
+from expunge.ledger.material import Material
+from expunge.ledger.policy import Gate
+from expunge.requests import Request, Rows
+from expunge.run import Run
+from expunge.signals.ask import ask, metric_of
+
+Against = Literal["the oracle", "chance", "held-out rows of the class", "held-out rows"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One request as it is measured: positions (n,) among training and among held-out rows."""
+
+    request: str
+    kind: str
+    train: Tensor
+    held_out: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model scores: on the training rows and the held-out rows of each request (by id;
+    None where it has none), and on held-out rows of no request."""
+
+    forget: Mapping[str, float | None]
+    held_out: Mapping[str, float | None]
+    retained: float
+
+
+def subject_of(request: str, asked: Request, named: Rows | None, material: Material) -> Subject:
+    """Where the rows of a request stand.
+
+    Args:
+        request: its id.
+        asked: with the target that finds its training rows.
+        named: what it names of held-out rows; None where that was destroyed.
+        material: the rows.
+    """
+    nothing = torch.empty(0, dtype=torch.int64)
+    held_out = nothing
+    if named is not None and named.column in material.held_out_table.column_names:
+        values = {str(v) for v in material.held_out_table[named.column][:]} & set(named.values)
+        if values:
+            held_out = Rows(named.column, tuple(values)).rows(material.held_out_table)
+    return Subject(request, asked.target.kind, asked.target.rows(material.train_table), held_out)
+
+
+def scores_of(
+    family: Family, model: nn.Module, material: Material, subjects: Sequence[Subject], run: Run
+) -> Scores:
+    """Ask a model for the rows of all requests and for all held-out rows, each once."""
+    held = _scored(family, model, material.held_out, run)
+    named = {row for subject in subjects for row in subject.train.tolist()}
+    rows = torch.tensor(sorted(named), dtype=torch.int64)
+    place = torch.full((len(material.train),), -1)
+    place[rows] = torch.arange(len(rows))
+    own = (
+        _scored(family, model, material.train.select(rows), run)
+        if len(rows)
+        else torch.empty(0, dtype=torch.float64)
+    )
+    free = torch.ones(len(held), dtype=torch.bool)
+    for subject in subjects:
+        free[subject.held_out] = False
+    return Scores(
+        {s.request: _mean(own[place[s.train]]) for s in subjects},
+        {s.request: _mean(held[s.held_out]) for s in subjects},
+        float(held[free].mean()),
+    )
+
+
+def _scored(family: Family, model: nn.Module, samples: Samples, run: Run) -> Tensor:
+    return ask(family, model, samples, run).query(metric_of(family).query)[0].double()
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def stand_in(
+    material: Material, model: nn.Module, subject: Subject, gone: Tensor, run: Run
+) -> tuple[float, Against]:
+    """The score on a request's rows of a model that never saw them, as far as can be told without.
+
+    Args:
+        material: the rows.
+        model: as it stands before the request.
+        subject: the request.
+        gone: training rows (n,) bool that are forgotten with it or were before.
+        run: device and precision.
+    """
+    family = material.family
+    held = _scored(family, model, material.held_out, run)
+    free = torch.ones(len(held), dtype=torch.bool)
+    free[subject.held_out] = False
+    everywhere = float(held[free].mean()) if free.any() else float(held.mean())
+    if not isinstance(family, HasLogits) or "label" not in material.train.fields:
+        return everywhere, "held-out rows"
+    labels = _labels(material.train)
+    own, left = labels[subject.train], set(labels[~gone].tolist())
+    classes = int(labels.max()) + 1
+    chance = metric_of(family).chance(classes)
+    held_labels = _labels(material.held_out)
+    levels, chances = [], 0
+    for label in own.tolist():
+        same = held_labels == label
+        if label not in left and chance is not None:
+            levels.append(chance)
+            chances += 1
+        else:
+            levels.append(float(held[same].mean()) if same.any() else everywhere)
+    against: Against = "chance" if chances == len(own) else "held-out rows of the class"
+    return sum(levels) / len(levels), against
+
+
+def _labels(samples: Samples) -> Tensor:
+    return samples.batch(torch.arange(len(samples)), {"label"})["label"]
+
+
+@dataclass(frozen=True)
+class RequestFigures:
+    """What a version scores on the rows of one request.
+
+    Args:
+        kind: of the request.
+        rows: training rows that it named and that are still there.
+        before: the score on them before the request was served.
+        served: right after it was served.
+        after: in this version.
+        reference: of a model that never saw them.
+        against: what the reference is of.
+        held_out_rows: held-out rows that the request names.
+        held_out: the score on these in this version.
+        stored: the figures of this request were not measured again, since its rows are gone.
+    """
+
+    kind: str
+    rows: int
+    before: float | None
+    served: float | None
+    after: float | None
+    reference: float | None
+    against: str
+    held_out_rows: int = 0
+    held_out: float | None = None
+    stored: bool = False
+
+    def with_score(self, after: float | None) -> Self:
+        """With another score on its rows; without one, what was stored stands."""
+        return replace(self, stored=True) if after is None else replace(self, after=after)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a version scores.
+
+    Args:
+        metric: name of the score.
+        direction: which way it is better.
+        unit: what differences are divided by: 1 for shares, for errors the original's.
+        original: the retained score of the registered model.
+        retained: of this version.
+        requests: by id.
+    """
+
+    metric: str
+    direction: str
+    unit: float
+    original: float
+    retained: float
+    requests: Mapping[str, RequestFigures] = field(default_factory=dict)
+
+    @property
+    def sign(self) -> float:
+        """1 where a larger score is better remembered, -1 for errors."""
+        return -1.0 if self.direction == "lower" else 1.0
+
+    @property
+    def kept(self) -> float:
+        """Share of the original's retained score."""
+        whole, part = self.original, self.retained
+        if self.sign < 0:
+            whole, part = part, whole
+        return 1.0 if part >= whole else part / whole
+
+    def above(self, score: float, reference: float) -> float:
+        """How much better a score is than a reference, in the unit."""
+        return self.sign * (score - reference) / self.unit
+
+    def measured(self, retained: float, requests: Mapping[str, RequestFigures]) -> Self:
+        """With other scores."""
+        return replace(self, retained=retained, requests=requests)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "requests": {r: asdict(f) for r, f in self.requests.items()}}
+
+    @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> Self:
+        """What :meth:`to_json` gave."""
+        requests = {r: RequestFigures(**f) for r, f in found["requests"].items()}
+        return cls(**{**found, "requests": requests})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate: what it is, of which request, and whether it holds."""
+
+    name: Literal["kept", "forgotten", "re-emergence"]
+    request: str | None
+    value: float
+    threshold: float
+    passed: bool
+    against: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def checks(figures: Figures, gate: Gate, new: Sequence[str]) -> list[Check]:
+    """Every condition of a gate on the figures of a candidate.
+
+    Args:
+        figures: of the candidate.
+        gate: thresholds.
+        new: ids of the requests that are answered in it.
+    """
+    kept = figures.kept
+    found = [Check("kept", None, kept, gate.kept, kept >= gate.kept, "the registered model")]
+    for request, own in figures.requests.items():
+        if own.after is None or own.stored:
+            continue
+        if request in new and own.reference is not None:
+            over = figures.above(own.after, own.reference)
+            passed = over <= gate.forgotten
+            found.append(Check("forgotten", request, over, gate.forgotten, passed, own.against))
+        elif request not in new and own.served is not None:
+            rise = figures.above(own.after, own.served)
+            passed = rise <= gate.re_emergence
+            found.append(
+                Check("re-emergence", request, rise, gate.re_emergence, passed, "when served")
+            )
+    return found

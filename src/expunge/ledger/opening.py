@@ -1,0 +1,250 @@
+"""A ledger: a database, a vault and keys; how one is made, found and opened.
+
+Where nothing is said, a ledger is a folder: ``ledger.db`` in it, encrypted objects in ``objects``,
+and the keys in ``keys``, which belong on another disk as soon as the ledger is more than a trial.
+"""
+
+import os
+import secrets as randomness
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Connection
+
+from expunge import __version__
+from expunge.errors import ExpungeError
+from expunge.ledger.chain import Erase, Write, append, ledger_time
+from expunge.ledger.database import Database
+from expunge.ledger.keys import MASTER, MASTER_FILE, MASTER_NAME, Keys
+from expunge.ledger.rows import Record, Value, one, rows
+from expunge.ledger.vault import Stored, Vault
+
+URL, KEYS = "EXPUNGE_LEDGER", "EXPUNGE_LEDGER_KEYS"
+"""Environment: the URL of the ledger, and the folder of its keys."""
+DEFAULT = "sqlite:///ledger/ledger.db"
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """An open ledger.
+
+    Args:
+        database: its rows.
+        vault: its objects.
+        keys: what opens both.
+    """
+
+    database: Database
+    vault: Vault
+    keys: Keys
+
+    @classmethod
+    def init(
+        cls, url: str | None = None, store: str | None = None, keys: Path | None = None
+    ) -> Self:
+        """Make a ledger, or bring one of an older version up to date.
+
+        Args:
+            url: of the database; ``EXPUNGE_LEDGER`` or ``sqlite:///ledger/ledger.db`` by default.
+            store: folder or URL of the objects; beside a SQLite file by default.
+            keys: folder of the keys, made where it holds none; beside a SQLite file by default.
+
+        Raises:
+            ExpungeError: something of it cannot be made, or the ledger is of a newer version.
+        """
+        database = Database(_url(url))
+        place = _keys_folder(database, keys)
+        store = _store(database, store)
+        fresh = not _has_ledger(database)
+        opened = _opened_keys(place, fresh)
+        Vault(store, opened)  # a wrong URL is said before anything is made
+        database.migrate()
+        with database.writing() as connection:
+            if one(connection, "meta", key="keys") is None:
+                facts = {
+                    "ledger": randomness.token_hex(16),
+                    "store": store,
+                    "keys": opened.fingerprint,
+                    "public": opened.public.decode(),
+                    "expunge": __version__,
+                }
+                writes = [Write("meta", {"key": k}, {"value": v}) for k, v in facts.items()]
+                append(connection, "made", writes)
+        return cls.open(url, keys)
+
+    @classmethod
+    def open(cls, url: str | None = None, keys: Path | None = None) -> Self:
+        """Open a ledger that was made before.
+
+        Raises:
+            ExpungeError: there is none, or it is of another version.
+            IntegrityError: the master key is not the one that the ledger was made with.
+        """
+        database = Database(_url(url))
+        database.check_schema()
+        with database.reading() as connection:
+            meta = {row["key"]: row["value"] for row in rows(connection, "meta")}
+        opened = Keys.open(_keys_folder(database, keys))
+        opened.expect(meta["keys"])
+        return cls(database, Vault(meta["store"], opened), opened)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a SQLite ledger; None on a server."""
+        return None if self.database.path is None else self.database.path.parent
+
+    def stored(self, address: str) -> Stored:
+        """What is kept of an object.
+
+        Raises:
+            ExpungeError: there is no such object, or it was destroyed.
+        """
+        with self.database.reading() as connection:
+            found = one(connection, "objects", address=address)
+        if found is None:
+            raise ExpungeError(
+                f"There is no object {address[:12]}; `expunge ledger verify` names what is missing."
+            )
+        if found["destroyed"]:
+            raise ExpungeError(
+                f"The object {address[:12]} ({found['kind']}) was destroyed when the history was "
+                "sealed; nothing brings it back."
+            )
+        return Stored(address, found["kind"], found["size"], found["wrapped_key"])
+
+    def read(self, address: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            ExpungeError: there is no such object, or it was destroyed.
+            IntegrityError: it is not what was stored.
+        """
+        return self.vault.get(self.stored(address))
+
+    @contextmanager
+    def file(self, address: str) -> Iterator[Path]:
+        """The content of an object as a file, for as long as it is read."""
+        stored = self.stored(address)
+        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
+            path = Path(folder) / "content.safetensors"
+            self.vault.get_file(stored, path)
+            yield path
+
+    def draft(self, run: str, data: bytes, kind: str, role: str) -> str:
+        """Store an object of a run that is not finished; its address.
+
+        It is in the chain at once, so that the next step finds it in any process.
+        """
+        return self._kept(run, self.vault.put(data, kind), role)
+
+    def draft_file(self, run: str, save: Callable[[Path], None], kind: str, role: str) -> str:
+        """The same with what ``save`` writes to a file."""
+        return self._kept(run, self.put_file(save, kind), role)
+
+    def put_file(self, save: Callable[[Path], None], kind: str) -> Stored:
+        """Encrypt what ``save`` writes to a file."""
+        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
+            path = Path(folder) / "content.safetensors"
+            save(path)
+            return self.vault.put_file(path, kind)
+
+    def _kept(self, run: str, stored: Stored, role: str) -> str:
+        with self.database.writing() as connection:
+            keep(connection, "drafted", [(stored, f"run:{run}", role)])
+        return stored.address
+
+
+def keep(
+    connection: Connection,
+    kind: str,
+    objects: Sequence[tuple[Stored, str, str]],
+    writes: Sequence[Write | Erase] = (),
+) -> None:
+    """Append an event that keeps objects, each with (owner, role), beside other writes."""
+    at = ledger_time(connection)
+    own: list[Write | Erase] = []
+    for stored, owner, role in objects:
+        fields: dict[str, Value] = {
+            "kind": stored.kind,
+            "size": stored.size,
+            "key_digest": stored.key_digest,
+            "destroyed": False,
+            "created_at": at,
+        }
+        own.append(Write("objects", {"address": stored.address}, fields))
+        own.append(used(stored.address, owner, role))
+    secrets = {stored.address: stored.wrapped_key for stored, _, _ in objects}
+    append(connection, kind, [*own, *writes], secrets=secrets)
+
+
+def used(address: str, owner: str, role: str) -> Write:
+    """That an owner (``model:ID``, ``request:ID``, ``version:ID``, ``run:ID``) uses an object."""
+    return Write("uses", {"address": address, "owner": owner, "role": role}, {})
+
+
+def model_row(connection: Connection, name: str) -> Record:
+    """A registered model by name.
+
+    Raises:
+        ExpungeError: there is none.
+    """
+    found = one(connection, "models", name=name)
+    if found is None:
+        known = ", ".join(row["name"] for row in rows(connection, "models")) or "none"
+        raise ExpungeError(
+            f"There is no model {name!r} in this ledger; registered: {known}. "
+            "`expunge ledger register` adds one."
+        )
+    return found
+
+
+def fresh_id(prefix: str) -> str:
+    """A random id."""
+    return prefix + randomness.token_hex(6)
+
+
+def _url(given: str | None) -> str:
+    return given or os.environ.get(URL) or DEFAULT
+
+
+def _store(database: Database, given: str | None) -> str:
+    if given is not None:
+        return given if "://" in given else str(Path(given).resolve())
+    if database.path is None:
+        raise ExpungeError(
+            "A ledger on a server needs `--store`: a folder that every worker sees, or "
+            "s3://bucket/prefix."
+        )
+    return str((database.path.parent / "objects").resolve())
+
+
+def _keys_folder(database: Database, given: Path | None) -> Path | None:
+    if given is not None:
+        return given
+    if os.environ.get(KEYS):
+        return Path(os.environ[KEYS])
+    return None if database.path is None else database.path.parent / "keys"
+
+
+def _has_ledger(database: Database) -> bool:
+    if database.path is not None and not database.path.exists():
+        return False
+    try:
+        with database.reading() as connection:
+            return one(connection, "meta", key="keys") is not None
+    except Exception:  # no such table: nothing was made yet; other faults are said by what follows
+        return False
+
+
+def _opened_keys(folder: Path | None, fresh: bool) -> Keys:
+    """The keys of a folder; made where a ledger is made and there are none."""
+    given = any(os.environ.get(name) for name in (MASTER, MASTER_FILE))
+    if folder is not None and fresh and not given and not (folder / MASTER_NAME).exists():
+        made = Keys.generate()
+        made.save(folder)
+        return made
+    return Keys.open(folder)

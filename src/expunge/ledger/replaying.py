@@ -1,0 +1,72 @@
+"""Replaying: measuring a certified version again, and holding the figures to the certificate."""
+
+from dataclasses import dataclass
+
+from expunge.ledger.certificate import Figure, Removal, verified
+from expunge.ledger.looking import figures_of_version
+from expunge.ledger.measuring import checks, scores_of
+from expunge.ledger.opening import Ledger
+from expunge.ledger.serving import version_row
+from expunge.ledger.standing import Standing
+from expunge.ledger.steps import read_history
+
+TOLERANCE = 1e-9
+"""By how much a figure may differ: the same machine and seed give the same digits."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Figures of a certificate, each with what was measured now; None where its rows are gone."""
+
+    model: str
+    version: int
+    figures: tuple[tuple[Figure, float | None], ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every figure that could be measured is the certified one."""
+        return all(
+            again is None or figure.value is None or abs(figure.value - again) <= TOLERANCE
+            for figure, again in self.figures
+        )
+
+
+def replay(ledger: Ledger, envelope: bytes) -> Replayed:
+    """Measure the version of a certificate again.
+
+    What is held to a level at the time of a request (the stand-in, the score when it was served)
+    is held to the stored level; the version's own scores are measured.
+
+    Raises:
+        IntegrityError: the certificate does not hold.
+        ExpungeError: the version is not in this ledger, or was destroyed with a sealed history.
+    """
+    removal = Removal.from_json(verified(envelope, ledger.keys.public)["predicate"])
+    row, version = version_row(ledger, removal.model, removal.version)
+    past = read_history(ledger, version["history"])
+    standing = Standing.of(ledger, row)
+    material, run = standing.material, standing.material.run()
+    subjects = standing.subjects(past.requests())
+    model = standing.deployment(past).model
+    found = scores_of(material.family, model, material, subjects, run)
+    stored = figures_of_version(ledger, version)
+    again = {
+        request: own.with_score(found.forget.get(request))
+        for request, own in stored.requests.items()
+    }
+    certified = {figure.name for figure in removal.figures}
+    answered = [r for r in stored.requests if _named("forgotten", r) in certified]
+    measured = checks(stored.measured(found.retained, again), standing.policy.gate, answered)
+    by_name = {_named(check.name, check.request): check.value for check in measured}
+    if not removal.figures or removal.cause == "registration":
+        return Replayed(
+            removal.model,
+            removal.version,
+            tuple((figure, found.retained) for figure in removal.figures),
+        )
+    figures = tuple((figure, by_name.get(figure.name)) for figure in removal.figures)
+    return Replayed(removal.model, removal.version, figures)
+
+
+def _named(name: str, request: str | None) -> str:
+    return name if request is None else f"{name} ({request})"

@@ -1,0 +1,124 @@
+"""The scope of a request: what it names, in the user's words, and how little of that is kept.
+
+The words stand in one encrypted object. Beside it the ledger keeps keyed hashes alone: of every
+named value, so that a second request for the same person is recognised, and of every row, so that
+the rows stay left out of later trainings after the words were destroyed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from expunge.ledger.canonical import canonical
+from expunge.ledger.keys import Keys
+from expunge.requests import Named, Request, Rows, Target
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a request names.
+
+    Args:
+        name: what people call it.
+        column: of the training table: ``id``, ``subject``, ``label``, ``concept`` ...
+        values: whose rows are to be forgotten.
+        anchor: the concept in the place of the target, where a method needs one.
+    """
+
+    name: str
+    column: str
+    values: tuple[str, ...]
+    anchor: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The field's word for such a request."""
+        return self.target.kind
+
+    @property
+    def target(self) -> Rows:
+        """The rows it means."""
+        return Rows(self.column, self.values)
+
+    def request(self, copies: Sequence[str] = ()) -> Request:
+        """The request that methods see; ``copies`` are ids of rows that repeat a named one."""
+        target: Target = self.target
+        if copies:
+            target = Together(self.target, Rows("id", tuple(copies)))
+        labels = tuple(int(v) for v in self.values if v.isdecimal()) * (self.column == "label")
+        return Request(self.name, target, self.anchor, labels)
+
+    def hashes(self, keys: Keys) -> tuple[str, ...]:
+        """One keyed hash for each value, sorted."""
+        return tuple(
+            sorted({keys.hashed("subject", f"{self.column}={value}") for value in self.values})
+        )
+
+    def hashed(self, keys: Keys) -> str:
+        """A keyed hash of all that the request asks for, without its name."""
+        return keys.hashed("scope", self.request().digest())
+
+    def to_bytes(self, metadata: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+        """The scope as canonical JSON, with what the user put beside it."""
+        told = {**asdict(self), "values": list(self.values)}
+        return canonical({**told, "metadata": dict(metadata)})
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Self:
+        """What :meth:`to_bytes` wrote."""
+        found = json.loads(data)
+        return cls(found["name"], found["column"], tuple(found["values"]), found["anchor"])
+
+
+@dataclass(frozen=True)
+class Together:
+    """The rows that a request names, and those that repeat them."""
+
+    named: Rows
+    copies: Rows
+
+    @property
+    def kind(self) -> str:
+        """That of what was named."""
+        return self.named.kind
+
+    @property
+    def column(self) -> str:
+        """That of what was named: methods ask it whether a class is meant."""
+        return self.named.column
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Those that were named."""
+        return self.named.values
+
+    def rows(self, table: Named) -> Tensor:
+        """Positions of both."""
+        both = torch.cat([self.named.rows(table), self.copies.rows(table)])
+        return torch.tensor(sorted(set(both.tolist())), dtype=torch.int64)
+
+    def describe(self) -> dict[str, object]:
+        """Both."""
+        return {**self.named.describe(), "copies": sorted(set(self.copies.values))}
+
+
+HASH = 32
+"""Bytes of a keyed hash."""
+
+
+def hashes_of_rows(keys: Keys, ids: Sequence[str]) -> bytes:
+    """Keyed hashes of row ids, sorted, one after another."""
+    return b"".join(sorted(bytes.fromhex(keys.hashed("row", name)) for name in ids))
+
+
+def among(keys: Keys, ids: Sequence[str], hashes: bytes) -> Tensor:
+    """Which rows (n,) bool have their hash in ``hashes``."""
+    known = {hashes[i : i + HASH] for i in range(0, len(hashes), HASH)}
+    return torch.tensor(
+        [bytes.fromhex(keys.hashed("row", name)) in known for name in ids], dtype=torch.bool
+    )

@@ -1,0 +1,196 @@
+"""A model as a version of it stands: its rows, its base and its history in memory.
+
+What was read from a model's source is kept for the next step of the same process.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expunge.changes.delta import Delta
+from expunge.changes.history import Epoch, History, Served
+from expunge.changes.kinds import Change, Replacement
+from expunge.changes.refusal import Refusal
+from expunge.deployment import Deployment
+from expunge.errors import IntegrityError
+from expunge.ledger.material import Material, Source, check_rows
+from expunge.ledger.measuring import Subject, subject_of
+from expunge.ledger.opening import Ledger
+from expunge.ledger.past import Answer, StoredChange, StoredHistory, standing
+from expunge.ledger.policy import Policy
+from expunge.ledger.rows import Record, one, rows
+from expunge.ledger.scope import Scope, among
+from expunge.ledger.tables import RequestState
+from expunge.requests import Request, Rows
+from expunge.storage import digest, read_tensors
+
+LOADERS: Mapping[str, Callable[[Path], Change]] = {
+    "delta": Delta.load,
+    "replacement": Replacement.load,
+    "refusal": Refusal.load,
+}
+"""How a stored change is read, by its kind."""
+
+
+def kind_of(change: Change) -> str:
+    """The kind under which a change is stored.
+
+    Raises:
+        IntegrityError: it is of a kind that has no file.
+    """
+    for kind, made in (("delta", Delta), ("replacement", Replacement), ("refusal", Refusal)):
+        if isinstance(change, made):
+            return kind
+    raise IntegrityError(
+        f"The method returned a {type(change).__name__}, which a ledger cannot store; take a "
+        "method that returns a Delta, a Replacement or a Refusal."
+    )
+
+
+@dataclass(eq=False)
+class Standing:
+    """A registered model in memory.
+
+    Args:
+        ledger: where it is registered.
+        row: its row.
+        policy: how its requests are handled.
+        source: where its material comes from.
+        material: its rows without those of sealed requests; its module has the weights of the
+            registered or sealed base.
+    """
+
+    ledger: Ledger
+    row: Record
+    policy: Policy
+    source: Source
+    material: Material
+    _bases: dict[str, nn.Module] = field(default_factory=dict)
+    _changes: dict[str, Change] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ledger: Ledger, row: Record) -> "Standing":
+        """The model of a row of the table, its material read anew.
+
+        Raises:
+            ExpungeError: something of it is not there any more.
+            IntegrityError: its training rows are others than when it was registered.
+        """
+        source = Source.of_bytes(ledger.read(row["spec"]))
+        policy = Policy.model_validate_json(ledger.read(row["policy"]))
+        with ledger.file(row["base"]) as path:
+            tensors = read_tensors(path)
+        if digest(tensors) != row["base_digest"]:
+            raise IntegrityError(
+                f"The base of {row['name']!r} is not the one that was registered; `expunge ledger "
+                "verify` names what was changed."
+            )
+        material = source.material(tensors)
+        gone, sealed = _hashes(ledger, row["id"])
+        check_rows(source, material, ledger.keys, gone)
+        if sealed:
+            material = material.without(among(ledger.keys, material.train.ids, sealed))
+        return cls(ledger, row, policy, source, material)
+
+    def deployment(self, history: StoredHistory, guards: bool = True) -> Deployment:
+        """The model after a history.
+
+        Args:
+            history: of a version, or of a candidate for one.
+            guards: whether what acts at inference is part of it.
+        """
+        requests = self.requests(history.requests())
+        digests = {request: asked.digest() for request, asked in requests.items()}
+
+        def served(answer: Answer, current: bool) -> Served:
+            wanted = [c for c in answer.changes if guards or c.kind != "refusal"]
+            return Served(
+                requests[answer.request],
+                tuple(self.change(c) for c in wanted) if current else (),
+                answer.strength,
+                tuple(digests[r] for r in answer.excluded if r in digests),
+            )
+
+        last = len(history.epochs) - 1
+        epochs = tuple(
+            Epoch(epoch.base, tuple(served(answer, i == last) for answer in epoch.answers))
+            for i, epoch in enumerate(history.epochs)
+        )
+        made = self.material
+        return Deployment(
+            self.base(history.current.base, history.current.address),
+            made.family,
+            made.train,
+            made.train_table,
+            made.rule(history.aggregation),
+            data=made.data,
+            recipe=made.recipe,
+            history=History(epochs),
+        )
+
+    def base(self, found: str, address: str) -> nn.Module:
+        """The module of a base of the history."""
+        if found not in self._bases:
+            if found == self.row["base_digest"]:
+                self._bases[found] = self.material.model
+            else:
+                with self.ledger.file(address) as path:
+                    self._bases[found] = self.material.with_weights(read_tensors(path))
+        return self._bases[found]
+
+    def change(self, stored: StoredChange) -> Change:
+        """A change from the vault, which knows whether it is what was stored."""
+        if stored.address not in self._changes:
+            with self.ledger.file(stored.address) as path:
+                self._changes[stored.address] = LOADERS[stored.kind](path)
+        return self._changes[stored.address]
+
+    def requests(self, ids: Iterable[str]) -> dict[str, Request]:
+        """Requests that were resolved, as a deployment sees them, by id."""
+        return {name: standing(name, kind, named) for name, kind, named in self._known(ids)}
+
+    def _known(self, ids: Iterable[str]) -> list[tuple[str, str, list[str]]]:
+        with self.ledger.database.reading() as connection:
+            found = [one(connection, "requests", id=request) for request in ids]
+        known = [row for row in found if row is not None]
+        return [
+            (row["id"], row["kind"], json.loads(self.ledger.read(row["rows"]))["forget"])
+            for row in known
+        ]
+
+    def subjects(self, ids: Iterable[str]) -> list[Subject]:
+        """Where the rows of requests stand, for those whose words are still there."""
+        found = []
+        requests = self.requests(ids)
+        with self.ledger.database.reading() as connection:
+            by_id = {row["id"]: row for row in rows(connection, "requests", id=list(requests))}
+        for request, asked in requests.items():
+            scope = Scope.of_bytes(self.ledger.read(by_id[request]["scope"]))
+            named = Rows(scope.column, scope.values)
+            found.append(subject_of(request, asked, named, self.material))
+        return found
+
+    def gone(self, ids: Iterable[str]) -> Tensor:
+        """Training rows (n,) bool that these requests named."""
+        found = torch.zeros(len(self.material.train), dtype=torch.bool)
+        for asked in self.requests(ids).values():
+            found[asked.target.rows(self.material.train_table)] = True
+        return found
+
+
+def _hashes(ledger: Ledger, model: str) -> tuple[bytes, bytes]:
+    """Hashes of rows whose request was answered, so that they may be missing; and of those of
+    sealed requests, which no training may see again."""
+    answered = [RequestState.PUBLISHED.value, RequestState.GUARDED.value]
+    with ledger.database.reading() as connection:
+        found: list[dict[str, Any]] = rows(connection, "requests", model=model, state=answered)
+    given = [(row, ledger.read(row["row_hashes"])) for row in found if row["row_hashes"]]
+    return (
+        b"".join(hashes for _, hashes in given),
+        b"".join(hashes for row, hashes in given if row["sealed"]),
+    )

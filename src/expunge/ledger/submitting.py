@@ -1,0 +1,210 @@
+"""Submitting a request: checked, encrypted, numbered in its order of arrival, and nothing more.
+
+No model and no table is loaded here: a request takes milliseconds, whatever it asks for.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+
+from expunge.errors import ExpungeError
+from expunge.ledger.canonical import canonical
+from expunge.ledger.chain import Write, ledger_time, stamp
+from expunge.ledger.opening import Ledger, fresh_id, keep, model_row
+from expunge.ledger.policy import Policy
+from expunge.ledger.registering import Columns
+from expunge.ledger.rows import Record, one
+from expunge.ledger.scope import Scope
+from expunge.ledger.tables import RequestState, requests
+from expunge.run_file.made import make, registered
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What somebody asks for.
+
+    Args:
+        scope: what is to be forgotten.
+        method: registered name; the model's own method by default.
+        parameters: fields of the method.
+        aggregation: registered name of the rule; the model's own by default.
+        strength: how far the change is applied; the model's own by default.
+        deadline: ISO 8601 with a time zone; the policy's days from now by default.
+        priority: larger ones are answered first.
+        key: the same key gives the first request again, whatever else is asked.
+        metadata: JSON values of the user's own; encrypted, and never in the chain.
+        known: refuse a request that names a value which no training row has; by default it is
+            taken, and answered with the evidence.
+    """
+
+    scope: Scope
+    method: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    aggregation: str | None = None
+    strength: float | None = None
+    deadline: str | None = None
+    priority: int = 0
+    key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    known: bool = False
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A request's id and number, and whether it was there before."""
+
+    request: str
+    number: int
+    repeated: bool
+
+
+def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
+    """Take a request for a registered model.
+
+    Raises:
+        ExpungeError: there is no such model, method, rule or column; no value is named; the
+            deadline is no time or is past; or, with ``known``, a value is unknown.
+    """
+    with ledger.database.reading() as connection:
+        row = model_row(connection, model)
+        if asked.key is not None:
+            found = _repeated(ledger, connection, row["id"], asked.key)
+            if found is not None:
+                return found
+    asked = replace(asked, scope=_checked(ledger, row, asked))
+    policy = Policy.model_validate_json(ledger.read(row["policy"]))
+    request = fresh_id("r")
+    scope = ledger.vault.put(asked.scope.to_bytes(asked.metadata), "scope")
+    with ledger.database.writing() as connection:
+        if asked.key is not None:
+            found = _repeated(ledger, connection, row["id"], asked.key)
+            if found is not None:  # the same request came twice at once
+                return found
+        at = ledger_time(connection)
+        number = 1 + (
+            connection.execute(
+                select(func.max(requests.c.number)).where(requests.c.model == row["id"])
+            ).scalar()
+            or 0
+        )
+        writes = [
+            Write(
+                "requests",
+                {"id": request},
+                {
+                    "model": row["id"],
+                    "number": number,
+                    "kind": asked.scope.kind,
+                    "scope": scope.address,
+                    "scope_hash": asked.scope.hashed(ledger.keys),
+                    "method": asked.method or "",
+                    "parameters": canonical(dict(asked.parameters)).decode(),
+                    "aggregation": asked.aggregation,
+                    "strength": asked.strength,
+                    "priority": asked.priority,
+                    "deadline": _deadline(asked.deadline, at, policy),
+                    "idempotency_hash": _key_hash(ledger, asked.key),
+                    "state": RequestState.RECEIVED.value,
+                    "reason": None,
+                    "account": None,
+                    "rows": None,
+                    "row_hashes": None,
+                    "row_count": None,
+                    "created_at": at,
+                    "updated_at": at,
+                    "sealed": False,
+                },
+            ),
+            *(
+                Write("subjects", {"request": request, "hash": hashed}, {})
+                for hashed in asked.scope.hashes(ledger.keys)
+            ),
+        ]
+        keep(connection, "submitted", [(scope, f"request:{request}", "scope")], writes)
+    return Receipt(request, number, False)
+
+
+def _repeated(ledger: Ledger, connection: Any, model: str, key: str) -> Receipt | None:
+    found = one(connection, "requests", model=model, idempotency_hash=_key_hash(ledger, key))
+    return None if found is None else Receipt(found["id"], found["number"], True)
+
+
+def _key_hash(ledger: Ledger, key: str | None) -> str | None:
+    return None if key is None else ledger.keys.hashed("idempotency", key)
+
+
+def _checked(ledger: Ledger, row: Record, asked: Submission) -> Scope:
+    """The scope of a request that can be taken, its classes by their numbers."""
+    if not asked.scope.values:
+        raise ExpungeError(
+            f"The request names no value of {asked.scope.column!r}; at least one is expected. "
+            "Say what is to be forgotten."
+        )
+    if asked.method is not None:
+        make(registered("methods", asked.method), asked.parameters)
+    elif asked.parameters:
+        raise ExpungeError(
+            f"The parameters {', '.join(sorted(asked.parameters))} were given without a method; "
+            "name the method that they belong to."
+        )
+    if asked.aggregation is not None:
+        registered("aggregations", asked.aggregation)
+    columns = Columns.of(ledger, row["columns"])
+    column = asked.scope.column
+    if column not in columns.hashes:
+        raise ExpungeError(
+            f"The request names the column {column!r}; the training table has "
+            f"{', '.join(sorted(columns.hashes))}. Name one of these."
+        )
+    held = columns.hashes[column]
+    values = tuple(columns.value(column, value) for value in asked.scope.values)
+    if asked.known and held is not None:
+        unknown = [
+            given
+            for given, value in zip(asked.scope.values, values, strict=True)
+            if ledger.keys.hashed("subject", f"{column}={value}") not in held
+        ]
+        if unknown:
+            raise ExpungeError(
+                f"The request names {unknown[0]!r}, which the column {column!r} does not hold. "
+                "Check its spelling, or submit it without --known to have it answered with the "
+                "evidence."
+            )
+    return replace(asked.scope, values=values)
+
+
+def _deadline(given: str | None, at: str, policy: Policy) -> str:
+    moment = datetime.fromisoformat(at)
+    if given is None:
+        return stamp(moment + timedelta(days=policy.deadline_days))
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ExpungeError(
+            f"The deadline {given!r} was given; a date and time with its zone is expected, such as "
+            f"{stamp(moment + timedelta(days=30))}."
+        )
+    if found <= moment:
+        raise ExpungeError(f"The deadline {given} is past; it is {at}. Give a later one.")
+    return stamp(found)
+
+
+def scope_of(ledger: Ledger, row: Record) -> Scope:
+    """What a request names.
+
+    Raises:
+        ExpungeError: it was destroyed when the history was sealed.
+    """
+    return Scope.of_bytes(ledger.read(row["scope"]))
+
+
+def parameters_of_row(row: Record) -> dict[str, Any]:
+    """The fields of the method that a request gave."""
+    found: dict[str, Any] = json.loads(row["parameters"])
+    return found

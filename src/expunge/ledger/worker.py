@@ -1,0 +1,251 @@
+"""A worker: carries runs out as durable workflows, so that a crash loses no step and repeats no
+published effect.
+
+DBOS keeps what each step gave back: ids and addresses, as JSON. A worker that dies leaves its
+workflows to the next one that starts, or to one beside it that finds it gone. On SQLite there is
+one worker at a time, held by a lock on a file; on PostgreSQL there may be many, each alive as long
+as its connection holds an advisory lock.
+"""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID
+from filelock import FileLock, Timeout
+from sqlalchemy import text
+
+from expunge.errors import ExpungeError
+from expunge.ledger import runs
+from expunge.ledger.chain import ledger_time
+from expunge.ledger.opening import Ledger
+from expunge.ledger.rows import Record, note, rows
+
+QUEUE = "runs"
+STEPS = "steps.db"
+"""File of the workflows beside a SQLite ledger; on PostgreSQL they have a schema of their own."""
+VERSION = "1"
+"""Of the workflows: a run that a crash left is taken up by any release that knows this one."""
+SCHEMA = "dbos"
+ALONE = "worker"
+"""Name of the one worker of a SQLite ledger."""
+
+
+class JsonSerializer(Serializer):
+    """Arguments and results of steps as JSON: a database that was tampered with runs no code."""
+
+    def serialize(self, data: Any) -> str:
+        """As JSON; of an error its kind alone, since its sentence may name people."""
+        return json.dumps(data, default=_kind_alone, sort_keys=True)
+
+    def deserialize(cls, serialized_data: str) -> Any:  # noqa: N805
+        """Values; what was an error is one again."""
+        found = json.loads(serialized_data)
+        if isinstance(found, dict) and set(found) == {ERROR}:
+            return RuntimeError(found[ERROR])
+        return found
+
+    def name(self) -> str:
+        """As it stands beside what was written."""
+        return "expunge_json"
+
+
+ERROR = "error of kind"
+
+
+def _kind_alone(value: object) -> object:
+    if isinstance(value, BaseException):
+        return {ERROR: type(value).__name__}
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+@dataclass
+class _Working:
+    """The ledger of this process's worker: workflows take ids alone."""
+
+    ledger: Ledger | None = None
+
+
+_WORKING = _Working()
+
+
+@DBOS.workflow(name="run")
+def _workflow(run: str) -> str:
+    ledger = _WORKING.ledger
+    assert ledger is not None
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return DBOS.run_step({"name": name}, lambda: function(ledger, *arguments))
+
+    try:
+        return runs.Conductor(ledger, step).conduct(run)
+    except Exception:  # the store is out of reach, or a fault of the program: both are resumed
+        DBOS.run_step({"name": "interrupt"}, lambda: runs.interrupt(ledger, run))
+        return runs.INTERRUPTED
+
+
+@dataclass
+class Worker:
+    """Works on the runs of a ledger.
+
+    Args:
+        ledger: whose runs.
+        poll: seconds between two looks for new work.
+        told: called with the id and the new state of a run that ended.
+    """
+
+    ledger: Ledger
+    poll: float = 0.2
+    told: Callable[[str, str], None] | None = None
+
+    def until_idle(self) -> dict[str, str]:
+        """Work until nothing waits; the runs that ended, with their states."""
+        return self._work(lambda active: not active)
+
+    def forever(self, stop: Callable[[], bool]) -> dict[str, str]:
+        """Work until ``stop`` says so; what is under way is taken up by the next worker."""
+        return self._work(lambda _: stop())
+
+    def _work(self, done: Callable[[list[str]], bool]) -> dict[str, str]:
+        ended: dict[str, str] = {}
+        with self._alone() as name, _launched(self.ledger, name):
+            tries: dict[str, int] = {}
+            under_way: dict[str, Any] = {}
+            while True:
+                self._take_over(name)
+                for row in runs.due(self.ledger):
+                    run = row["id"]
+                    if run not in under_way and tries.get(run, 0) < TRIES:
+                        tries[run] = tries.get(run, 0) + 1
+                        under_way[run] = _enqueued(row)
+                for run, handle in list(under_way.items()):
+                    if handle.get_status().status in WAITING:
+                        continue
+                    del under_way[run]
+                    state = self._ended(run)
+                    if state == runs.INTERRUPTED and tries[run] < TRIES:
+                        continue
+                    ended[run] = state
+                    if self.told is not None:
+                        self.told(run, state)
+                if done(self._active(ended)):
+                    return ended
+                time.sleep(self.poll)
+
+    def _ended(self, run: str) -> str:
+        """The state of a run whose workflow has ended; interrupted where it ended too early."""
+        with self.ledger.database.reading() as connection:
+            [row] = rows(connection, "runs", id=run)
+        if row["state"] in (runs.QUEUED, runs.RUNNING):
+            runs.interrupt(self.ledger, run)
+            return runs.INTERRUPTED
+        return str(row["state"])
+
+    def _active(self, ended: dict[str, str]) -> list[str]:
+        with self.ledger.database.reading() as connection:
+            found = rows(connection, "runs", state=runs.ACTIVE)
+            waiting = rows(connection, "requests", state="received")
+        given_up = {run for run, state in ended.items() if state == runs.INTERRUPTED}
+        stuck = {row["model"] for row in found if row["id"] in given_up}
+        return [row["id"] for row in found if row["id"] not in given_up] + [
+            row["id"] for row in waiting if row["model"] not in stuck
+        ]
+
+    @contextmanager
+    def _alone(self) -> Iterator[str]:
+        """A name for this worker that is its own for as long as it lives."""
+        database = self.ledger.database
+        if database.path is not None:
+            lock = FileLock(str(database.path) + ".worker")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ExpungeError(
+                    f"Another worker runs on {database.shown}; one at a time can on SQLite. Stop "
+                    "it, or keep the ledger on PostgreSQL."
+                ) from None
+            with lock:
+                yield ALONE
+            return
+        name = f"worker-{uuid.uuid4().hex[:12]}"
+        with database.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
+            connection.commit()
+            with database.writing() as writing:
+                note(writing, "workers", {"id": name, "seen_at": ledger_time(writing)})
+            yield name
+
+    def _take_over(self, name: str) -> None:
+        """Take up the workflows of workers that are gone: nobody holds their lock any more."""
+        database = self.ledger.database
+        if database.path is not None:
+            return
+        with database.reading() as connection:
+            others = [r["id"] for r in rows(connection, "workers") if r["id"] != name]
+        for other in others:
+            with database.engine.connect() as connection:
+                free = connection.execute(
+                    text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": other}
+                ).scalar()
+                if not free:
+                    continue
+                DBOS._recover_pending_workflows([other])
+                connection.execute(
+                    text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": other}
+                )
+                connection.commit()
+            with database.writing() as connection:
+                connection.execute(text("DELETE FROM workers WHERE id = :name"), {"name": other})
+
+
+TRIES = 3
+"""Times that a worker takes up an interrupted run before it leaves it to the next one."""
+WAITING = ("PENDING", "ENQUEUED", "DELAYED")
+"""States of a workflow that has not ended."""
+
+
+def _enqueued(row: Record) -> Any:
+    """The workflow of a run; one for each time that it was interrupted, whoever asks."""
+    with (
+        SetWorkflowID(f"{row['id']}.{row['reason'] or 0}"),
+        SetEnqueueOptions(queue_partition_key=row["model"]),
+    ):
+        return DBOS.enqueue_workflow(QUEUE, _workflow, row["id"])
+
+
+def steps_url(ledger: Ledger) -> str:
+    """Where the workflows are kept."""
+    database = ledger.database
+    if database.path is not None:
+        return f"sqlite:///{database.path.with_name(STEPS)}"
+    return str(database.url.render_as_string(hide_password=False))
+
+
+@contextmanager
+def _launched(ledger: Ledger, name: str) -> Iterator[None]:
+    logging.getLogger("dbos").setLevel(logging.CRITICAL)
+    config: DBOSConfig = {
+        "name": "expunge",
+        "system_database_url": steps_url(ledger),
+        "dbos_system_schema": SCHEMA,
+        "application_version": VERSION,
+        "executor_id": name,
+        "serializer": JsonSerializer(),
+        "enable_otlp": False,
+        "log_level": "CRITICAL",
+        "notification_listener_polling_interval_sec": 0.05,
+    }
+    _WORKING.ledger = ledger
+    DBOS(config=config)
+    try:
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, partition_concurrency=1, polling_interval_sec=0.05)
+        yield
+    finally:
+        DBOS.destroy()
+        _WORKING.ledger = None
