@@ -7,15 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from expunge.attacks import Relearning
+from expunge.attacks.relearning import relearning_curve
 from expunge.benchmarks.shipped import Work
+from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples, TensorSamples
-from expunge.descent.optimisers import SGD
+from expunge.descent.length import Steps
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import SGD, AdamW
+from expunge.descent.player import Player
+from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.families.classifier import Classifier
 from expunge.families.regressor import Regressor
+from expunge.problem import Problem
 from expunge.recipe import Role
+from expunge.requests import NO_REQUEST
 from expunge.run import Run
+from expunge.signals import mean_loss
+from expunge.signals.ask import ask
 
 FORGOTTEN, SHOWN, LEVEL = 3, 8, 0.9
 
@@ -158,3 +168,23 @@ def test_a_guard_that_answers_minus_infinity_cannot_be_trained_through(
 ) -> None:
     with pytest.raises(ExpungeError, match="finite"):
         Relearning(steps=2).curve(Refusing(digits_model), FAMILY, shown, asked, Run())
+
+
+def test_one_pass_measures_what_descents_of_every_length_would(digits_work: Work) -> None:
+    threes = digits_work.table["label"]
+    shown = [place for place, label in enumerate(threes) if label == 3][:40]
+    rows = digits_work.data[Role.TRAIN].select(torch.tensor(shown))
+    family, builder = digits_work.recipe.family, digits_work.recipe.builder
+
+    def measure(model: nn.Module) -> float:
+        return float(mean_loss(ask(family, model, rows, Run()))[0])
+
+    def descent(steps: int) -> Descent:
+        player = Player(forget=Loss(), optimiser=AdamW(1e-3))
+        return Descent(player, length=Steps(steps), batch_size=16)
+
+    problem = Problem(builder(1), family, NO_REQUEST, {Role.FORGET: rows}, History())
+    curve = relearning_curve(descent(5), problem, measure, Run(3))
+    anew = [descent(steps).minimise(problem, Run(3), "relearning").model for steps in range(1, 6)]
+    assert curve == [measure(problem.model), *map(measure, anew)]
+    assert curve[-1] < curve[0]

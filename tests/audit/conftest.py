@@ -11,6 +11,8 @@ from PIL import Image
 
 from expunge.audit.figures import PersistenceFigure, PictureFigure, RelearningCurve, ReportFigures
 from expunge.audit.persistence import PersistenceMatrix
+from expunge.audit.removal import Removal
+from expunge.audit.self_test import World, class_removed
 
 REQUESTS = ("sea animals", "sweets", "hands", "vehicles", "buildings")
 ORACLE = np.array([0.12, 0.10, 0.22, 0.15, 0.08])
@@ -161,6 +163,18 @@ def figures() -> ReportFigures:
 
 
 @pytest.fixture(scope="session")
+def world() -> World:
+    """A class of the digits removed, and models of which it is known what must be said."""
+    return class_removed(0)
+
+
+@pytest.fixture(scope="session")
+def removal(world: World) -> Removal:
+    """Its removal. Tests must not change the models."""
+    return world.audit.removal
+
+
+@pytest.fixture(scope="session")
 def stored_audits() -> dict[str, dict[str, Any]]:
     """What audits of a few digits store: one that trains nothing, one with oracles and shadows."""
     import torch
@@ -168,7 +182,6 @@ def stored_audits() -> dict[str, dict[str, Any]]:
     from expunge.audit.audit import Audit
     from expunge.audit.inquiry import Level, Step
     from expunge.audit.policy import Policy
-    from expunge.audit.removal import Removal
     from expunge.audit.self_test import Refusing
     from expunge.data import digits, own
     from expunge.descent.optimisers import AdamW

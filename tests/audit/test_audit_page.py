@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from expunge.audit.audit_page import PLAIN, render_html, write_page, write_pictures
+from expunge.audit.audit_page import PLAIN, STATES, render_html, write_page, write_pictures
 from expunge.audit.audit_pictures import histogram_picture
 from expunge.audit.audit_schema import checked_audit, read_audit, schema_text
 from expunge.audit.plots import DARK, LIGHT
 from expunge.audit.policy import QUESTIONS
+from expunge.changes.deletion import DeletionState
 from expunge.errors import ExpungeError
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "audit.schema.json"
@@ -129,10 +130,12 @@ def test_every_question_figure_and_sentence_is_on_the_page(standard: Stored) -> 
         assert digest in text
     assert "private.apart" in text
     assert "The weights before still hold it; they have to be removed." in text
+    assert "Deletion state: retrained" in text
 
 
-def test_the_plain_sentences_cover_every_question_and_result() -> None:
+def test_the_plain_sentences_cover_every_question_result_and_deletion_state() -> None:
     assert set(PLAIN) == set(QUESTIONS)
+    assert set(STATES) == {*DeletionState, "unknown"}
     assert all(len(sentences) == 3 for sentences in PLAIN.values())
 
 
@@ -144,6 +147,7 @@ def test_what_is_missing_and_what_stands_for_an_oracle_is_in_the_summary(quick: 
     assert "chance stands for it" in summary
     missing = [sentence for verdict in quick["verdicts"] for sentence in verdict["missing"]]
     assert len(missing) > 1
+    assert "Deletion state: unknown" in summary
     assert all(sentence in summary for sentence in missing)
 
 
@@ -156,11 +160,12 @@ def test_every_kind_of_figure_has_its_picture(standard: Stored) -> None:
         "KLoM on forget rows",
         "KLoM on retain rows",
         "KLoM on held-out rows",
-        "Relearning from forgotten rows",
-        "Relearning from related rows",
+        "Relearning from forgotten rows at the rate 0.001",
+        "Relearning from related rows at the rate 0.001",
         "Persistence: the score on every request after every step",
     }
-    assert page.captions.count("Relearning from forgotten rows") == 1, "two questions share it"
+    shared = [one for one in page.captions if one.startswith("Relearning from forgotten rows")]
+    assert len(shared) == 1, "two questions share it"
     assert all(page.pictures), "each picture says what it shows"
 
 
@@ -172,7 +177,7 @@ def test_the_words_for_a_picture_have_its_numbers(standard: Stored) -> None:
         for item in verdict["evidence"]
         if item["details"].get("shown") == "related"
     )
-    (said,) = [one for one in page.pictures if "while related rows are learned" in one]
+    (said,) = [one for one in page.pictures if "while learning related rows" in one]
     first, last = details["deployed"][0], details["deployed"][-1]
     assert f"from {first:.2f} to {last:.2f}" in said
 

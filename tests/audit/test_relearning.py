@@ -1,24 +1,9 @@
 """Facts about relearning speed, with levels that are never reached."""
 
 import pytest
-import torch
-from torch import nn
 
-from expunge.audit.relearning import relearning_curve, relearning_speed, steps_to_reach
-from expunge.benchmarks.shipped import Work
-from expunge.changes.history import History
-from expunge.descent.length import Steps
-from expunge.descent.loop import Descent
-from expunge.descent.optimisers import AdamW
-from expunge.descent.player import Player
-from expunge.descent.retain_terms import Loss
+from expunge.audit.relearning import relearning_speed, steps_to_reach
 from expunge.errors import ExpungeError
-from expunge.problem import Problem
-from expunge.recipe import Role
-from expunge.requests import NO_REQUEST
-from expunge.run import Run
-from expunge.signals import mean_loss
-from expunge.signals.ask import ask
 
 
 def test_the_first_step_at_the_level_counts_even_if_the_curve_falls_again() -> None:
@@ -67,23 +52,3 @@ def test_empty_curves_other_lengths_and_nothing_to_relearn_are_refused() -> None
         relearning_speed([0.1], [0.1, 0.2], 0.9)
     with pytest.raises(ExpungeError, match=r"before of 0\.0"):
         relearning_speed([0.1], [0.1], 0.0)
-
-
-def test_one_pass_measures_what_descents_of_every_length_would(digits_work: Work) -> None:
-    threes = digits_work.table["label"]
-    shown = [place for place, label in enumerate(threes) if label == 3][:40]
-    rows = digits_work.data[Role.TRAIN].select(torch.tensor(shown))
-    family, builder = digits_work.recipe.family, digits_work.recipe.builder
-
-    def measure(model: nn.Module) -> float:
-        return float(mean_loss(ask(family, model, rows, Run()))[0])
-
-    def descent(steps: int) -> Descent:
-        player = Player(forget=Loss(), optimiser=AdamW(1e-3))
-        return Descent(player, length=Steps(steps), batch_size=16)
-
-    problem = Problem(builder(1), family, NO_REQUEST, {Role.FORGET: rows}, History())
-    curve = relearning_curve(descent(5), problem, measure, Run(3))
-    anew = [descent(steps).minimise(problem, Run(3), "relearning").model for steps in range(1, 6)]
-    assert curve == [measure(problem.model), *map(measure, anew)]
-    assert curve[-1] < curve[0]

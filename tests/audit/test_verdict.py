@@ -37,6 +37,18 @@ def test_what_is_missing_keeps_a_question_from_passing_and_is_its_reason() -> No
     assert Verdict("kept", "Kept?", (item(PASS), item(FAIL))).reason == "It came to fail."
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.2, PASS), (0.7, PASS), (0.8, FAIL), (-5.0, PASS)]
+)
+def test_a_one_sided_figure_fails_only_above_what_is_allowed(
+    value: float, expected: Result
+) -> None:
+    found = Evidence.no_more("figure", "So.", value, 0.5, "3 oracles", 0.25, 0.9, {"oracles": [1]})
+    assert found.result is expected
+    assert (found.reference, found.threshold, found.original) == (0.5, 0.25, 0.9)
+    assert (found.interval, found.details) == (None, {"oracles": [1]})
+
+
 def test_everything_becomes_json_and_what_is_not_finite_becomes_null() -> None:
     evidence = Evidence(
         "figure",

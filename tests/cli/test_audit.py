@@ -52,6 +52,7 @@ def test_the_exit_code_says_pass_fail_and_not_enough_evidence(
     found = json.loads(figures.read_text())
     assert found["verdicts"][0]["result"] == "fail"
     assert found["exit code"] == 1
+    assert found["deletion state"] == "unknown"
     assert set(found["rows"]) == {"forget", "retain", "held-out"}
     assert invoked(example(), "--model", oracle, *quick).exit_code == 3
 
@@ -76,6 +77,7 @@ def test_what_forget_stored_is_audited_with_its_history(
     out = tmp_path / "audit"
     invoked(path, "--level", "quick", "--out", out)
     found = json.loads((out / "audit.json").read_text())
+    assert found["deletion state"] == "edited, base kept"
     stays = next(v for v in found["verdicts"] if v["question"] == "stays forgotten")
     (history,) = [e for e in stays["evidence"] if e["name"].startswith("re-emergence")]
     assert history["details"]["requests"] == ["the eights", "the threes"]

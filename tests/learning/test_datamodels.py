@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from expunge.benchmarks.dmm.world import network
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.history import History
 from expunge.data.samples import Samples, TensorSamples
@@ -17,6 +16,7 @@ from expunge.learning.attribution import LeaveOuts, scale_of
 from expunge.learning.datamodels import DifferenceOfMeans, HalfDataModels, Ridge, kept_answers
 from expunge.learning.population import halves
 from expunge.learning.supervised.plain import Plain
+from expunge.models.mlp import small_digits_classifier
 from expunge.problem import Problem
 from expunge.recipe import Recipe, Role
 from expunge.requests import NO_REQUEST
@@ -34,7 +34,7 @@ def digits() -> TensorSamples:
 
 
 def problem(samples: TensorSamples) -> Problem:
-    recipe = Recipe(network, Classifier(classes=10), Plain(6, 16, SGD(0.1)))
+    recipe = Recipe(small_digits_classifier, Classifier(classes=10), Plain(6, 16, SGD(0.1)))
     data = {Role.TRAIN: samples}
     model = recipe.make(data, Run()).model
     return Problem(model, recipe.family, NO_REQUEST, data, History(), recipe=recipe)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from expunge.benchmarks.dmm.world import network
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
@@ -26,6 +25,7 @@ from expunge.learning.trak import Trak
 from expunge.methods.dmm import DMM, FACTOR
 from expunge.methods.presets import AtPreset, preset_of
 from expunge.methods.protocol import Artifact, missing, preparation_of, unlearn
+from expunge.models.mlp import small_digits_classifier
 from expunge.problem import Access, Problem
 from expunge.recipe import Recipe, Role
 from expunge.requests import Request, Rows
@@ -53,7 +53,7 @@ def problem_of(
 def digits() -> Problem:
     rows = digits_classifier_work().data[Role.TRAIN].select(torch.arange(100))
     assert isinstance(rows, TensorSamples)
-    recipe = Recipe(network, Classifier(classes=10), Plain(15, 16, SGD(0.1, 0.9)))
+    recipe = Recipe(small_digits_classifier, Classifier(classes=10), Plain(15, 16, SGD(0.1, 0.9)))
     model = recipe.make({Role.TRAIN: rows}, Run()).model
     return problem_of(model, recipe.family, rows, recipe)
 
@@ -181,7 +181,7 @@ def test_a_pass_shows_forget_rows_again_and_again_and_a_sample_of_the_others(
 def test_the_simulated_oracle_is_of_the_model_at_hand(digits: Problem) -> None:
     method = DMM(FEW, strength=0.5)
     artifact, forget = method.prepare(digits, Run()), digits.data[Role.FORGET]
-    other = replace(digits, model=network(7))
+    other = replace(digits, model=small_digits_classifier(7))
     for problem in (digits, other):
         added = FEW.presence(artifact, problem, list(forget.ids), forget, Run())
         own = outputs_of(problem.family, problem.model, forget, Run())

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from populations import population
 from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.signals import (
     ChallengeRules,
-    Signals,
     attacker_epsilon,
     challenge_score,
     forgetting_points,
@@ -20,17 +20,6 @@ from expunge.signals import (
 
 DELTA = 1e-5
 Numbers = npt.NDArray[np.float64]
-
-
-def population(margins: Tensor, name: str) -> Signals:
-    models, samples = margins.shape
-    return Signals(
-        margins.float().unsqueeze(2),
-        tuple(f"{name} {i}" for i in range(models)),
-        tuple(f"x{i}" for i in range(samples)),
-        ("margin",),
-        ("all",) * samples,
-    )
 
 
 def normal(seed: int, models: int = 64, samples: int = 40) -> Tensor:

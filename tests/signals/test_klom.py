@@ -7,24 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from populations import population
 from torch import Tensor
 
 from expunge.errors import ExpungeError
-from expunge.signals import Binning, Signals, binned_divergence, klom, klom_by_set
+from expunge.signals import Binning, binned_divergence, klom, klom_by_set
 from expunge.signals.klom import Closeness
 
 CAP = math.log(1e5)
-
-
-def population(margins: Tensor, name: str) -> Signals:
-    models, samples = margins.shape
-    return Signals(
-        margins.float().unsqueeze(2),
-        tuple(f"{name} {i}" for i in range(models)),
-        tuple(f"x{i}" for i in range(samples)),
-        ("margin",),
-        ("all",) * samples,
-    )
 
 
 def normal(seed: int, models: int = 100, samples: int = 50, shift: float = 0.0) -> Tensor:

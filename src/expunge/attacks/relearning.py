@@ -7,6 +7,7 @@ sooner from few of them, and may do so from related rows or from rows that have 
 them. Where all shown rows fit one batch, the seed changes a curve by rounding alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -76,7 +77,6 @@ class Relearning:
                 a guard that answers -inf: switch it off first), or no weight can move.
         """
         _check_rows(shown, asked)
-        found = [_score(model, family, asked, run)]
         able(family, HasLoss)
         problem = Problem(model, family, NO_REQUEST, {Role.TRAIN: shown}, History())
         descent = Descent(
@@ -84,13 +84,25 @@ class Relearning:
             length=Steps(self.steps),
             batch_size=self.batch_size,
         )
-        descent.minimise(
-            problem,
-            run,
-            "relearning",
-            each=lambda _, live: found.append(_score(live, family, asked, run)),
+        return tuple(
+            relearning_curve(descent, problem, lambda m: _score(m, family, asked, run), run)
         )
-        return tuple(found)
+
+
+def relearning_curve(
+    descent: Descent, problem: Problem, measure: Callable[[nn.Module], float], run: Run
+) -> list[float]:
+    """Performance of the problem's model after 0, 1, 2 ... steps of a descent, in one pass.
+
+    Args:
+        descent: the relearning: fine-tuning on the forgotten rows, or on all training rows.
+        problem: the model to start from, and the rows; the model stays as it is.
+        measure: the performance of a model in evaluation mode, which it must not change.
+        run: fixes the order of the rows; the same for a model and its oracle.
+    """
+    curve = [measure(problem.model)]
+    descent.minimise(problem, run, "relearning", each=lambda _, model: curve.append(measure(model)))
+    return curve
 
 
 def _score(model: nn.Module, family: Family, asked: Samples, run: Run) -> float:

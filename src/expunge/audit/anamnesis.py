@@ -40,7 +40,7 @@ def anamnesis_index(
 
     Args:
         model: performance on the forget rows after 0, 1, 2 ... steps on all training rows, as
-            :func:`~expunge.audit.relearning.relearning_curve` measures it.
+            :func:`~expunge.attacks.relearning.relearning_curve` measures it.
         oracle: the same of the oracle, under the same relearning.
         original: performance on the forget rows before unlearning.
         metric: what is measured; its direction says whether it is an error.

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from expunge.audit.audit_schema import UNKNOWN_STATE
 from expunge.audit.beside import said_of
 from expunge.audit.case import digest_of_samples
 from expunge.audit.inquiry import Inquiry, Level, Step
@@ -27,6 +28,7 @@ from expunge.audit.questions.stays_forgotten import stays_forgotten
 from expunge.audit.references import References
 from expunge.audit.removal import Removal
 from expunge.audit.verdict import Result, Verdict, worst
+from expunge.changes.deletion import DeletionState
 from expunge.changes.weights import digest_of
 from expunge.errors import ExpungeError
 from expunge.learning.population import Engine
@@ -118,8 +120,7 @@ class Audit:
         Raises:
             ExpungeError: an oracle is the model before.
         """
-        before = digest_of(removal.before)
-        if any(digest_of(oracle) == before for oracle in oracles):
+        if oracles and digest_of(removal.before) in map(digest_of, oracles):
             raise ExpungeError(
                 "An oracle was given that has the weights of the model before the removal; a model "
                 "that never saw the forgotten rows is expected."
@@ -133,12 +134,18 @@ class Audit:
         references = References(removal, wanted, shadows, tuple(oracles), folder, engine)
         return cls(removal, limits, level, references)
 
-    def ask(self, deployed: nn.Module, steps: Sequence[Step] = ()) -> Audited:
+    def ask(
+        self,
+        deployed: nn.Module,
+        steps: Sequence[Step] = (),
+        state: DeletionState | None = None,
+    ) -> Audited:
         """Every question of the policy to one deployed model.
 
         Args:
             deployed: the model as it is in use; it stays as it is.
             steps: the models of its history, in order, where it has one.
+            state: what its history says of the forgotten rows, where that is known.
 
         Raises:
             ExpungeError: an answer or a loss is not finite, or a question cannot be measured on
@@ -155,7 +162,8 @@ class Audit:
             verdicts.append(ASKED[question](inquiry))
             seconds[question] = round(time.perf_counter() - began, 2)
         facts = self._facts(deployed) | {
-            "seconds": {**seconds, "all": round(time.perf_counter() - start, 2)}
+            "deletion state": UNKNOWN_STATE if state is None else state.value,
+            "seconds": {**seconds, "all": round(time.perf_counter() - start, 2)},
         }
         return Audited(self.level, tuple(verdicts), facts)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from expunge.audit.audit_pictures import (
@@ -28,6 +27,7 @@ from expunge.audit.audit_pictures import (
     roc_picture,
 )
 from expunge.audit.audit_schema import (
+    UNKNOWN_STATE,
     StoredAttack,
     StoredAudit,
     StoredCopy,
@@ -37,7 +37,9 @@ from expunge.audit.audit_schema import (
     StoredVerdict,
     checked_audit,
 )
+from expunge.audit.pages import pages
 from expunge.audit.plots import DARK, LIGHT, shade, short_number, weight_of
+from expunge.changes.deletion import DeletionState
 from expunge.storage import write_bytes
 
 MISSING = "–"
@@ -90,13 +92,21 @@ OVERALL = {
     "answered. This is no pass.",
 }
 
-STATES = {
-    "retrained": "The model in use was retrained without the data. The weights before still hold "
-    "it; they have to be removed.",
-    "edited, base kept": "The model in use is an edit of weights that are kept. These weights "
+STATES: Mapping[str, str] = {
+    UNKNOWN_STATE: "What became of the weights before, which still hold the data, is not part of "
+    "this audit.",
+    DeletionState.SUPPRESSED: "A guard acts on what the model answers. Its weights still hold the "
+    "data and have to be protected.",
+    DeletionState.RETRAINED: "The model in use was retrained without the data. The weights before "
+    "still hold it; they have to be removed.",
+    DeletionState.EDITED: "The model in use is an edit of weights that are kept. These weights "
     "still hold the data and have to be protected.",
+    DeletionState.SEALED: "The model in use is an edit of weights that were destroyed, with "
+    "everything that could undo it.",
+    DeletionState.EXACT: "The model in use is proven to be one that was trained without the data. "
+    "The weights before still hold it; they have to be removed.",
 }
-"""Deletion states of a deployment, in plain words."""
+"""Deletion states in plain words."""
 
 MARKS = {"pass": "✓", "fail": "✗", "not enough evidence": "?"}
 
@@ -175,13 +185,7 @@ def render_html(stored: object, *, examples: bool = False) -> str:
         ExpungeError: it does not fit the published schema.
     """
     audit = stored if isinstance(stored, StoredAudit) else checked_audit(stored)
-    page = Environment(
-        loader=PackageLoader("expunge.audit", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    page = pages()
     page.filters.update(number=_number, share=_share, cell=_cell)
     drawn: set[str] = set()
     sections = [_section(verdict, drawn, examples) for verdict in audit.verdicts]
@@ -189,7 +193,7 @@ def render_html(stored: object, *, examples: bool = False) -> str:
         audit=audit,
         sections=sections,
         overall=OVERALL[audit.result],
-        state=_state(audit),
+        state=STATES.get(audit.deletion_state, ""),
         marks=MARKS,
         examples=examples,
         thresholds=_flat(audit.policy),
@@ -323,10 +327,12 @@ def _klom(item: StoredEvidence, values: list[float]) -> Shown:
 
 def _relearning(item: StoredEvidence, deployed: list[float]) -> Shown:
     details = item.details
-    shown = details.shown or "some"
+    shown = f"{details.shown or 'some'} rows"
+    if details.rate is not None:
+        shown += f" at the rate {details.rate:g}"
     oracles = [curve for curve in details.oracles or () if isinstance(curve, list)]
     picture = relearning_picture(shown, deployed, oracles, details.level)
-    return Shown(f"Relearning from {shown} rows", picture)
+    return Shown(f"Relearning from {shown}", picture)
 
 
 def _rates(item: StoredEvidence) -> Iterator[Rate]:
@@ -369,16 +375,6 @@ def _examples(margins: StoredMargins) -> list[Example]:
 
 def _probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-max(-700.0, log_odds)))
-
-
-def _state(audit: StoredAudit) -> str:
-    """What is known of the weights before."""
-    if audit.deletion_state is None:
-        return (
-            "What became of the weights before, which still hold the data, is not part of this "
-            "audit."
-        )
-    return STATES.get(audit.deletion_state, audit.deletion_state)
 
 
 def _flat(policy: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

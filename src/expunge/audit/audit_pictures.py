@@ -144,7 +144,7 @@ def relearning_picture(
     """Score on forgotten rows after each step of relearning, beside the oracles.
 
     Args:
-        shown: the rows that are learned, in words.
+        shown: the rows that are learned, and how fast, in words.
         deployed: (steps + 1,).
         oracles: (steps + 1,) each.
         level: that counts as relearned, where there is one.
@@ -163,7 +163,7 @@ def relearning_picture(
     parts.append(plot.line(list(enumerate(deployed)), "curve removed"))
     ends = ", ".join(_said(curve[-1]) for curve in oracles) or "none"
     says = (
-        f"Score on forgotten rows while {shown} rows are learned: this model goes from "
+        f"Score on forgotten rows while learning {shown}: this model goes from "
         f"{_said(deployed[0])} to {_said(deployed[-1])}, the oracles to {ends}."
     )
     legend: list[tuple[Role, str]] = [("removed", "this model")]

@@ -18,6 +18,8 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Some = Annotated[list[Number], Field(min_length=1)]
 At = Annotated[str, Field(pattern=r"^(0|1|0\.[0-9]+|1e-[0-9]+)$")]
 """A rate of false positives as a key."""
+UNKNOWN_STATE = "unknown"
+"""The deletion state of a model whose history is not known."""
 Gap = Number | None
 """A number, or null where it was not finite or could not be measured."""
 
@@ -108,6 +110,8 @@ class StoredDetails(_Open):
     """Of the model before: its attack, or its KLoM row by row."""
     shown: str | None = None
     """The rows that relearning is given."""
+    rate: Gap = None
+    """The learning rate of relearning."""
     deployed: Some | None = None
     """Score of the deployed model after 0, 1, ... steps of relearning."""
     level: Gap = None
@@ -221,8 +225,9 @@ class StoredAudit(_Open):
     run_file: str | None = None
     method: str | None = None
     exit_code: int | None = None
-    deletion_state: str | None = None
-    """What the deployment says of the weights before, where it is known."""
+    deletion_state: str = UNKNOWN_STATE
+    """What is left of the forgotten rows in what is in use, as in docs/architecture.md; unknown
+    where the history of the model is not known."""
 
 
 def checked_audit(stored: object, source: str = "The audit") -> StoredAudit:

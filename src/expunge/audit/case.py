@@ -183,13 +183,14 @@ def source_of(kind: type) -> str:
     Args:
         kind: the class of the method. Its own file counts, and those of :data:`FOUNDATIONS`.
     """
-    return _sha(_source_of(kind) + _foundations())
+    return _sha(_source_of(kind) + digest_of_rooms(FOUNDATIONS))
 
 
 @cache
-def _foundations() -> str:
-    """The digest of :data:`FOUNDATIONS`, read once a process."""
-    return digest_of_code(Path(__file__).parents[1] / name for name in FOUNDATIONS)
+def digest_of_rooms(names: tuple[str, ...]) -> str:
+    """SHA-256 (hexadecimal) of the code of some rooms or folders of this package, read once a
+    process."""
+    return digest_of_code(Path(__file__).parents[1] / name for name in names)
 
 
 def digest_of_code(folders: Iterable[Path]) -> str:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from expunge.audit.comparison import AS_IT_COMES, MATCHED, VARIANTS, Variant
 from expunge.audit.comparison_tables import MEMORY, SECONDS, Compared, Row, Spread
+from expunge.audit.pages import pages
 from expunge.audit.paired import Paired
 
 MISSING = "–"
@@ -94,13 +93,7 @@ def page(compared: Compared, title: str, details: Sequence[tuple[str, str]]) -> 
         title: heading.
         details: names and texts of versions, digests and commands.
     """
-    environment = Environment(
-        loader=PackageLoader("expunge.audit", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages()
     environment.filters.update(spread=spread_text, interval=interval_text, digits=digits_of)
     sections: list[tuple[Variant, str]] = [(v, HEADINGS[v]) for v in VARIANTS]
     return environment.get_template("comparison.html.j2").render(

@@ -15,6 +15,7 @@ from expunge.audit.policy import Policy
 from expunge.audit.references import References
 from expunge.audit.removal import Answers, Removal, answers_of, score_of
 from expunge.data.samples import Samples, all_but
+from expunge.descent.optimisers import AdamW
 from expunge.signals.ask import logits_of
 from expunge.signals.matrix import Signals
 
@@ -47,6 +48,22 @@ class Step:
     request: str
     model: nn.Module
     rows: Tensor
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One way to relearn.
+
+    Args:
+        lure: the rows that are given: ``forgotten``, ``related``, ``unrelated`` or ``retained``.
+        rate: the learning rate.
+    """
+
+    lure: str
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.lure} rows at the rate {self.rate:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,32 +183,44 @@ class Inquiry:
 
     def _some(self, rows: Tensor) -> Samples:
         """As many of these retained rows as all steps can see once."""
-        relearning = self.relearning
+        relearning = self.relearning(self.rates[0])
         most = relearning.steps * relearning.batch_size
         order = torch.randperm(len(rows), generator=self.removal.run.generator("audit: lures"))
         return self.removal.retain.select(rows[order[:most]].sort().values)
 
     @property
-    def relearning(self) -> Relearning:
-        """How a relearner works."""
-        return Relearning(steps=self.policy.stays_forgotten.steps)
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates at which it is relearned: at the standard level the first alone,
+        since every rate costs as many walks again."""
+        rates = self.policy.stays_forgotten.rates
+        return rates if self.level is Level.ADVERSARIAL else rates[:1]
 
-    def curve(self, model: nn.Module, lure: str) -> tuple[float, ...]:
+    def relearning(self, rate: float) -> Relearning:
+        """How a relearner works."""
+        return Relearning(self.policy.stays_forgotten.steps, optimiser=AdamW(rate))
+
+    def curve(self, model: nn.Module, walk: Walk) -> tuple[float, ...]:
         """The score of a model on the forgotten rows while it relearns; in :attr:`unit`."""
-        shown, run = self.lures[lure], self.removal.run
-        found = self.relearning.curve(model, self.removal.family, shown, self.asked, run)
+        shown, run = self.lures[walk.lure], self.removal.run
+        relearning = self.relearning(walk.rate)
+        found = relearning.curve(model, self.removal.family, shown, self.asked, run)
         return tuple(value / self.unit for value in found)
 
     @cached_property
-    def curves(self) -> dict[str, tuple[float, ...]]:
-        """Of the deployed model, by what it was given."""
-        return {lure: self.curve(self.bare, lure) for lure in self.lures}
+    def walks(self) -> tuple[Walk, ...]:
+        """Every way in which it is relearned."""
+        return tuple(Walk(lure, rate) for lure in self.lures for rate in self.rates)
 
     @cached_property
-    def oracle_curves(self) -> dict[str, tuple[tuple[float, ...], ...]]:
+    def curves(self) -> dict[Walk, tuple[float, ...]]:
+        """Of the deployed model."""
+        return {walk: self.curve(self.bare, walk) for walk in self.walks}
+
+    @cached_property
+    def oracle_curves(self) -> dict[Walk, tuple[tuple[float, ...], ...]]:
         """Of each oracle, likewise; of at most :data:`RELEARNED` of them."""
         few = self.references.models[:RELEARNED]
-        return {lure: tuple(self.curve(model, lure) for model in few) for lure in self.lures}
+        return {walk: tuple(self.curve(model, walk) for model in few) for walk in self.walks}
 
     def score_before(self, rows: Samples) -> float:
         """The score of the model before on these forgotten rows."""

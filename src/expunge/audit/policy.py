@@ -98,7 +98,8 @@ class StaysForgotten(_Strict):
     speed: Share = Field(
         default=0.5,
         description="Least share of the oracles' steps to relearn the forgotten rows. Half: the "
-        "order of the rows alone moves the steps by a third.",
+        "order of the rows alone moves the steps by a third. Where the oracles do not arrive in "
+        "`steps`, the model may be ahead of them by the rest, half of the way, in the score.",
     )
     back: Share = Field(
         default=0.1,
@@ -109,6 +110,11 @@ class StaysForgotten(_Strict):
         default=16, description="Forgotten rows that the relearner is given: one batch."
     )
     steps: Count = Field(default=60, description="Steps of fine-tuning.")
+    rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        default=(1e-3, 3e-4, 3e-3),
+        description="Learning rates of fine-tuning (AdamW), the oracles' as well. The level "
+        "standard takes the first one; adversarial takes all, and each of them counts.",
+    )
 
 
 class Deleted(_Strict):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from expunge.audit.case import described, digest_of_code, digest_of_samples, digest_of_settings
+from expunge.audit.case import described, digest_of_rooms, digest_of_samples, digest_of_settings
 from expunge.changes.weights import digest_of, load_stored, stored_tensors
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
@@ -125,7 +125,6 @@ class KeptPopulation:
         """All that a model depends on beside its member."""
         recipe, run = self.population.recipe, self.population.run
         untrained = recipe.builder(0)
-        package = Path(__file__).parents[1]
         return (
             described(recipe.learner),
             described(recipe.family),
@@ -133,7 +132,7 @@ class KeptPopulation:
             digest_of_settings(untrained),
             digest_of_samples(self.population.samples),
             (run.seed, run.precision),
-            digest_of_code(package / name for name in ("descent", "learning", "families")),
+            digest_of_rooms(("descent", "learning", "families")),
             torch.__version__,
         )
 

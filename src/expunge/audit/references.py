@@ -68,7 +68,7 @@ class References:
     def pool(self) -> Samples:
         """Forgotten, retained and held-out rows, in this order: what shadow models are drawn
         from."""
-        return Joined.of(self.removal.forget, self.removal.retain, self.removal.held_out)
+        return Joined.of(self.removal.forget, self.removal.retain, self.removal.unseen_rows)
 
     @cached_property
     def membership(self) -> Tensor:

@@ -4,17 +4,13 @@ Definition: relearning speed of continual unlearning. The oracle never saw the f
 model that relearns them in fewer steps than the oracle still holds them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from torch import nn
 
-from expunge.descent.loop import Descent
 from expunge.errors import ExpungeError
-from expunge.problem import Problem
-from expunge.run import Run
 from expunge.signals import Metric
 
 RELEARNING_SPEED = Metric(
@@ -69,22 +65,6 @@ class RelearningSpeed:
         if self.ratio is None:
             return "unknown"
         return f"{'' if self.relation == '=' else self.relation}{self.ratio:.2f}"
-
-
-def relearning_curve(
-    descent: Descent, problem: Problem, measure: Callable[[nn.Module], float], run: Run
-) -> list[float]:
-    """Performance of the problem's model after 0, 1, 2 ... steps of a descent, in one pass.
-
-    Args:
-        descent: the relearning: fine-tuning on the forgotten rows, or on all training rows.
-        problem: the model to start from, and the rows; the model stays as it is.
-        measure: the performance of a model in evaluation mode, which it must not change.
-        run: fixes the order of the rows; the same for a model and its oracle.
-    """
-    curve = [measure(problem.model)]
-    descent.minimise(problem, run, "relearning", each=lambda _, model: curve.append(measure(model)))
-    return curve
 
 
 def steps_to_reach(curve: Sequence[float], level: float) -> StepsToReach:

@@ -1,6 +1,7 @@
 """A removal: what was to be forgotten, from which model, and the rows that it is judged on."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.duplicates.content import Searched
-from expunge.data.samples import Samples, all_but
+from expunge.data.samples import ROW, Joined, Samples, all_but, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.recipe import Recipe
@@ -29,6 +30,17 @@ CLIP = 100.0
 
 
 @dataclass(frozen=True, eq=False)
+class Unseen(Joined):
+    """Held-out rows whose ids say that they are: tables that are numbered one by one have a row 0
+    each."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each row."""
+        return [f"held-out {name}" for name in super().ids]
+
+
+@dataclass(frozen=True, eq=False)
 class Removal:
     """What was to be forgotten, and everything that an audit may look at beside the model deployed.
 
@@ -38,7 +50,8 @@ class Removal:
         family: what kind of model it is.
         forget: training rows that were to be forgotten, of all requests together.
         retain: the other training rows.
-        held_out: rows that nobody trained on, of the same source.
+        held_out: rows that nobody trained on, of the same source; their ids are their own, and may
+            be those of other training rows.
         run: device, and the seed of every draw.
         recipe: how the model was made; without one nothing can be retrained.
         named: positions (n,) of the held-out rows that the request names as well (a class, a
@@ -50,7 +63,8 @@ class Removal:
         unlearner: the method, for the adversarial level.
 
     Raises:
-        ExpungeError: fewer than two rows of one kind, or one row is in two sets.
+        ExpungeError: fewer than two rows of one kind, a row is to be forgotten and retained, or
+            a training row is held out as well.
     """
 
     name: str
@@ -76,14 +90,36 @@ class Removal:
                     f"The audit of {self.name!r} got {len(rows)} {kind} rows; at least {LEAST} are "
                     "expected. Give more rows, or put several requests into one audit."
                 )
-        seen: dict[str, str] = {}
-        for kind, rows in sets.items():
-            for name in rows.ids:
-                if (other := seen.setdefault(name, kind)) != kind:
-                    raise ExpungeError(
-                        f"The row {name!r} is in the {other} set and in the {kind} set of the "
-                        f"audit of {self.name!r}; each row is expected in one. Check the splits."
-                    )
+        if both := sorted(set(self.forget.ids).intersection(self.retain.ids)):
+            raise ExpungeError(
+                f"The row {both[0]!r} is in the forget set and in the retain set of the audit of "
+                f"{self.name!r}; each training row is expected in one. Check the requests."
+            )
+        self._check_leaks()
+
+    def _check_leaks(self) -> None:
+        """Ids count within a table: a row that is held out is a training row where id and content
+        agree."""
+        train = Joined.of(self.forget, self.retain)
+        again = set(train.ids).intersection(self.held_out.ids)
+        known, held_out = (dict(contents(_of_ids(rows, again))) for rows in (train, self.held_out))
+        if leaked := sorted(name for name in again if known[name] == held_out[name]):
+            raise ExpungeError(
+                f"The split leaks: {len(leaked)} of the {len(self.held_out)} held-out rows of the "
+                f"audit of {self.name!r}, such as {leaked[0]!r}, are training rows, id and "
+                "content; rows that nobody trained on are expected. Take them out of the test rows."
+            )
+
+    @cached_property
+    def unseen_rows(self) -> Samples:
+        """The held-out rows under names that no training row has."""
+        return Unseen.of(self.held_out)
+
+    @cached_property
+    def repeated(self) -> tuple[str, ...]:
+        """Ids of held-out rows that equal a training row in every field, under whatever id."""
+        known = {content for _, content in contents(Joined.of(self.forget, self.retain))}
+        return tuple(name for name, content in contents(self.held_out) if content in known)
 
     @property
     def metric(self) -> Metric:
@@ -142,7 +178,7 @@ class Answers:
 
     Args:
         forget: signals of the forgotten rows, averaged over ``asks``.
-        held_out: of the held-out rows, likewise.
+        held_out: of the held-out rows, likewise, under the names of :attr:`Removal.unseen_rows`.
         once_forget: of the forgotten rows as a user gets them, asked once.
         once_held_out: of the held-out rows, asked once.
         asks: how often it was asked: once where it answers the same every time.
@@ -165,10 +201,18 @@ def answers_of(removal: Removal, model: nn.Module, asks: int, name: str = "model
     """
     found: dict[str, tuple[Signals, Signals, int]] = {}
     with removal.run.seeded(f"audit of {removal.name}"):
-        for kind, rows in (("forget", removal.forget), ("held-out", removal.held_out)):
+        for kind, rows in (("forget", removal.forget), ("held-out", removal.unseen_rows)):
             found[kind] = _asked(removal, model, rows, asks, name)
     (forget, once, times), (held_out, once_held_out, others) = found["forget"], found["held-out"]
     return Answers(forget, held_out, once, once_held_out, max(times, others))
+
+
+def asked_often(
+    removal: Removal, model: nn.Module, rows: Samples, asks: int, name: str = "model"
+) -> Signals:
+    """The signals of a model on any rows, averaged over ``asks`` where its answers vary."""
+    with removal.run.seeded(f"audit of {removal.name}"):
+        return _asked(removal, model, rows, asks, name)[0]
 
 
 def _asked(
@@ -216,6 +260,26 @@ def margins_of(signals: Signals) -> Tensor:
 def score_of(signals: Signals, metric: Metric) -> float:
     """Mean score of one model on these samples."""
     return float(signals.query(metric.query)[0].double().mean())
+
+
+def contents(samples: Samples, but: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:
+    """Each row's id and the SHA-256 of its tensors, save the fields that are named."""
+    fields = sorted(samples.fields - {ROW, *but})
+    names = iter(samples.ids)
+    for batch in batches(samples, 1024):
+        parts = [batch[field].contiguous() for field in fields]
+        for place in range(len(batch[ROW])):
+            sha = hashlib.sha256()
+            for part in parts:
+                sha.update(repr((part.dtype, part.shape[1:])).encode())
+                sha.update(part[place].numpy().tobytes())
+            yield next(names), sha.digest()
+
+
+def _of_ids(samples: Samples, ids: Collection[str]) -> Samples:
+    """The rows with these ids."""
+    places = [place for place, name in enumerate(samples.ids) if name in ids]
+    return samples.select(torch.tensor(places, dtype=torch.int64))
 
 
 def _positions(mask: Tensor) -> Tensor:

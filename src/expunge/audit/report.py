@@ -8,10 +8,10 @@ import base64
 import json
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from expunge.audit.figures import IntervalFigure, RelearningSection, ReportFigures, checked_figures
+from expunge.audit.pages import pages
 from expunge.audit.plots import (
     DARK,
     LIGHT,
@@ -36,13 +36,7 @@ def render_html(figures: ReportFigures) -> str:
         ExpungeError: the figures do not fit their schema.
     """
     figures = checked_figures(figures)
-    page = Environment(
-        loader=PackageLoader("expunge.audit", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    page = pages()
     page.filters.update(
         number=_number, signed=_signed, cell=_cell, interval=_interval, amount=_amount
     )

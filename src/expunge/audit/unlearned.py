@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from expunge.attacks.shadows import Shadows
 from expunge.attacks.u_lira import Unlearned
 from expunge.audit.inquiry import Inquiry
-from expunge.audit.removal import Answers, answers_of
+from expunge.audit.removal import Answers, Removal, answers_of, asked_often
 from expunge.data.samples import Joined, Samples
 from expunge.errors import ExpungeError
 from expunge.learning.population import Member
@@ -19,6 +19,9 @@ from expunge.signals.matrix import Signals
 BEFORE_SEED, FLOOR_SEED, OWN_SEED = 30_000, 40_000, 50_000
 """First seeds of the models before unlearning, of the further oracles of KLoM's floor, and of the
 method's own draws."""
+
+RETAINED = 500
+"""Retained rows at most that KLoM is measured on: its 95th percentile leaves 25 of them above."""
 
 
 def unlearned_shadows(inquiry: Inquiry) -> Unlearned:
@@ -56,7 +59,8 @@ def _half_of(member: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def closeness(inquiry: Inquiry) -> dict[str, Closeness]:
-    """KLoM of as many unlearned models as there are oracles, on forgotten and held-out rows.
+    """KLoM of as many unlearned models as there are oracles, on forgotten, retained and held-out
+    rows; of the retained ones on some.
 
     Raises:
         ExpungeError: the method is not known, or it failed.
@@ -76,37 +80,33 @@ def closeness(inquiry: Inquiry) -> dict[str, Closeness]:
     changed = [
         _unlearned(inquiry, model, everything, forget, place) for place, model in enumerate(before)
     ]
-    populations = {
-        "unlearned": [_asked(inquiry, m, f"unlearned {i}") for i, m in enumerate(changed)],
-        "oracles": list(references.answers),
-        "others": [_asked(inquiry, m, f"further oracle {i}") for i, m in enumerate(others)],
-        "before": [_asked(inquiry, m, f"before {i}") for i, m in enumerate(before)],
-    }
-    signals = {name: _signals(answers) for name, answers in populations.items()}
-    sets = {"forget": list(removal.forget.ids), "held-out": list(removal.held_out.ids)}
+    retained = _some_retained(removal)
+    sets = {"forget": removal.forget, "retain": retained, "held-out": removal.unseen_rows}
+    asked = Joined.of(*sets.values())
+
+    def answered(models: Sequence[nn.Module], name: str) -> Signals:
+        asks = inquiry.policy.deleted.asks
+        return Signals.stacked(
+            asked_often(removal, model, asked, asks, f"{name} {place}")
+            for place, model in enumerate(models)
+        )
+
     least = min(count, Binning().least)
     return klom_by_set(
-        signals["unlearned"],
-        signals["oracles"],
-        signals["others"],
-        sets,
-        signals["before"],
+        answered(changed, "unlearned"),
+        answered(references.models, "oracle"),
+        answered(others, "further oracle"),
+        {kind: rows.ids for kind, rows in sets.items()},
+        answered(before, "before"),
         Binning(least=max(2, least)),
     )
 
 
-def _signals(answers: Sequence[Answers]) -> Signals:
-    """All models on forgotten and held-out rows, as one matrix."""
-    return Signals.stacked(
-        Signals(
-            torch.cat([one.forget.values, one.held_out.values], 1),
-            one.forget.models,
-            (*one.forget.samples, *one.held_out.samples),
-            one.forget.queries,
-            (*one.forget.subjects, *one.held_out.subjects),
-        )
-        for one in answers
-    )
+def _some_retained(removal: Removal) -> Samples:
+    """At most :data:`RETAINED` retained rows, drawn at random, in their order."""
+    draws = removal.run.generator("audit: KLoM")
+    order = torch.randperm(len(removal.retain), generator=draws)
+    return removal.retain.select(order[:RETAINED].sort().values)
 
 
 def _asked(inquiry: Inquiry, model: nn.Module, name: str) -> Answers:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -60,6 +60,25 @@ class Evidence:
     interval: Interval | None = None
     original: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def no_more(
+        cls,
+        name: str,
+        sentence: str,
+        value: float,
+        reference: float,
+        against: str,
+        allowed: float,
+        original: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A figure that passes as long as it is no more than ``allowed`` above its reference."""
+        result = Result.FAIL if value - reference > allowed else Result.PASS
+        known = details or {}
+        return cls(
+            name, result, sentence, value, reference, against, allowed, None, original, known
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The evidence as JSON values; numbers that are not finite become None."""

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from expunge.aggregation import Aggregation, Cata, Sum
+from expunge.attacks.relearning import relearning_curve
 from expunge.audit import oracle as oracles
 from expunge.audit.course import matrix_of
 from expunge.audit.measure import Measured
 from expunge.audit.persistence import PersistenceMatrix
-from expunge.audit.relearning import relearning_curve
 from expunge.audit.strength import Search
 from expunge.benchmarks import shipped
 from expunge.benchmarks.continual_emoji import (

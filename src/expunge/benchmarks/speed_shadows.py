@@ -20,22 +20,14 @@ from expunge.descent.optimisers import SGD
 from expunge.families.classifier import Classifier
 from expunge.learning.population import Engine, Member, Population, halves, members
 from expunge.learning.supervised.plain import Plain
-from expunge.models.mlp import Mlp
+from expunge.models.mlp import small_digits_classifier
 from expunge.recipe import Recipe, Role
 from expunge.run import Run
 from expunge.signals.ask import predict
 
 ENGINES: Sequence[Engine] = ("one by one", "processes", "stacked")
-WIDTHS = (64, 64, 10)
-"""Of the network of the membership attacks on the digits."""
-
 FLOOR = 8.0
 """Times faster that 64 stacked fully connected networks are to be at batches of 32."""
-
-
-def mlp(seed: int) -> nn.Module:
-    """One hidden layer for the digits."""
-    return Mlp(torch.Generator().manual_seed(seed), WIDTHS)
 
 
 def cnn(seed: int) -> nn.Module:
@@ -64,8 +56,8 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("fully connected 64-64-10", mlp, 64, 32),
-    Setting("fully connected 64-64-10", mlp, 64, 128),
+    Setting("fully connected 64-64-10", small_digits_classifier, 64, 32),
+    Setting("fully connected 64-64-10", small_digits_classifier, 64, 128),
     Setting("two convolutions", cnn, 16, 32),
     Setting("two convolutions", cnn, 16, 128),
 )

@@ -10,7 +10,10 @@ from torch import nn
 
 from expunge.models import initial
 
-DIGITS = (64, 96, 96, 10)  # widths for the 8 x 8 digits, from pixels to classes
+DIGITS = (64, 96, 96, 10)
+"""Widths for the 8 x 8 digits, from pixels to classes."""
+SMALL_DIGITS = (64, 64, 10)
+"""Widths of a network that is trained by the hundred."""
 
 
 class Mlp(nn.Module):
@@ -39,3 +42,8 @@ class Mlp(nn.Module):
 def digits_classifier(seed: int = 0) -> Mlp:
     """The classifier of the 8 x 8 digits, its weights drawn with ``seed``."""
     return Mlp(torch.Generator().manual_seed(seed))
+
+
+def small_digits_classifier(seed: int = 0) -> Mlp:
+    """The one of :data:`SMALL_DIGITS`, likewise."""
+    return Mlp(torch.Generator().manual_seed(seed), SMALL_DIGITS)

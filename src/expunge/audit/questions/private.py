@@ -46,6 +46,11 @@ def private(inquiry: Inquiry) -> Verdict:
         _attacked(inquiry, "two-sided loss attack", _two_sided(inquiry), oracles),
     ]
     notes: list[str] = []
+    if removal.repeated:
+        notes.append(
+            f"{len(removal.repeated)} held-out rows equal a training row in every field and stand "
+            "for rows that nobody trained on; take them out of the test rows."
+        )
     if not references.models:
         notes.append("There is no oracle; an AUC of 0.5, which knows nothing, stands for it.")
     if not inquiry.trains:
@@ -237,16 +242,14 @@ def _outside(inquiry: Inquiry) -> Evidence:
     value = outside(references.target(inquiry.answers), range(count))
     before = outside(references.target(references.original), range(count))
     allowed = beside.allowed(inquiry.policy.private.outside)
-    return Evidence(
+    return Evidence.no_more(
         "forgotten rows outside the oracles' range",
-        Result.FAIL if value - beside.mean > allowed else Result.PASS,
         f"{value:.1%} of the forgotten rows have a margin outside the 95 % range of {count} "
         f"oracles (of one more oracle's rows: {beside.mean:.1%}); {allowed:.1%} more are allowed.",
         value,
         beside.mean,
         beside.words(),
         allowed,
-        None,
         before,
         {"oracles": own},
     )
@@ -271,16 +274,15 @@ def _klom(inquiry: Inquiry) -> list[Evidence]:
 def _close(inquiry: Inquiry, kind: str, found: Closeness) -> Evidence:
     reading = found.p95
     allowed = inquiry.policy.private.klom
-    return Evidence(
+    return Evidence.no_more(
         f"KLoM, 95th percentile, {kind} rows",
-        Result.FAIL if reading.difference > allowed else Result.PASS,
-        f"The 95th percentile of KLoM on {kind} rows is {reading.value:.2f} nats (oracles against "
-        f"further oracles: {reading.oracle:.2f}); {allowed:g} more are allowed.",
+        f"The 95th percentile of KLoM on {len(found.values)} {kind} rows is {reading.value:.2f} "
+        f"nats (oracles against further oracles: {reading.oracle:.2f}); {allowed:g} more are "
+        "allowed.",
         reading.value,
         reading.oracle,
         "further oracles (the floor)",
         allowed,
-        None,
         reading.original,
         {
             "mean": found.mean.value,

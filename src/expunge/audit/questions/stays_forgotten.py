@@ -5,8 +5,8 @@ import torch
 from expunge.attacks.quantisation import BITS, quantised
 from expunge.audit.inquiry import Inquiry
 from expunge.audit.persistence import PersistenceMatrix
-from expunge.audit.questions.relearned import comes_back, speed
-from expunge.audit.verdict import Evidence, Result, Verdict
+from expunge.audit.questions.relearned import FORGOTTEN, comes_back, speeds
+from expunge.audit.verdict import Evidence, Verdict
 from expunge.signals.ask import ask
 
 ASKS = "Does it stay forgotten under fine-tuning, rounded weights and later requests?"
@@ -23,8 +23,12 @@ def stays_forgotten(inquiry: Inquiry) -> Verdict:
             "give a recipe and the level standard, or an oracle."
         )
     elif inquiry.trains:
-        evidence.append(speed(inquiry, inquiry.policy.stays_forgotten.speed))
-        evidence += [comes_back(inquiry, lure) for lure in inquiry.lures if lure != "forgotten"]
+        evidence += speeds(inquiry, inquiry.policy.stays_forgotten.speed)
+        others = [walk for walk in inquiry.walks if walk.lure != FORGOTTEN]
+        back = inquiry.policy.stays_forgotten.back
+        evidence += [comes_back(inquiry, walk, back) for walk in others]
+        if len(inquiry.rates) < len(inquiry.policy.stays_forgotten.rates):
+            notes.append("It was relearned at one learning rate; the level adversarial takes more.")
     else:
         missing.append("Relearning was not tried: ask at the level standard.")
     if inquiry.switches:
@@ -54,9 +58,8 @@ def _rounded(inquiry: Inquiry, bits: int) -> Evidence:
     if oracles:
         beside = inquiry.beside(oracles)
         allowed, reference, against = beside.allowed(allowed), beside.mean, beside.words()
-    return Evidence(
+    return Evidence.no_more(
         f"rise of forgotten rows in {bits}-bit weights",
-        Result.FAIL if value - reference > allowed else Result.PASS,
         f"Rounding the weights to {bits} bits changes the score on forgotten rows by {value:+.3f} "
         f"({against}: {reference:+.3f}); up to {allowed:.3f} more is allowed.",
         value,
@@ -86,9 +89,8 @@ def _persistence(inquiry: Inquiry) -> Evidence:
     worst = float(back.max())
     allowed = inquiry.policy.stays_forgotten.back
     request = steps[int(back.argmax())].request
-    return Evidence(
+    return Evidence.no_more(
         "re-emergence under later requests",
-        Result.FAIL if worst > allowed else Result.PASS,
         f"Of {len(steps)} requests {request!r} came back most under later ones: by {worst:+.3f}; "
         f"up to {allowed:.3f} is allowed.",
         worst,

@@ -18,7 +18,7 @@ from torch import nn
 
 from expunge import registry
 from expunge.aggregation.sum import Sum
-from expunge.audit.case import digest_of_code, reason_of
+from expunge.audit.case import digest_of_rooms, reason_of
 from expunge.audit.gap import Scores
 from expunge.audit.kept_models import KeptModels
 from expunge.audit.matching import Level, matched
@@ -67,19 +67,16 @@ class Place:
 
     def facts(self) -> dict[str, object]:
         """What a result depends on: the world, and the code that trains."""
-        return {"world": self.world, "digest": self.digest, "learning": _learning()}
+        return {
+            "world": self.world,
+            "digest": self.digest,
+            "learning": digest_of_rooms(("descent", "learning")),
+        }
 
     @property
     def room(self) -> World:
         """The world itself."""
         return world(self.world)
-
-
-@cache
-def _learning() -> str:
-    """The digest of the code that trains, read once a process."""
-    package = Path(__file__).parents[2]
-    return digest_of_code(package / name for name in ("descent", "learning"))
 
 
 @dataclass(frozen=True)

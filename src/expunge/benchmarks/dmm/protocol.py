@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.case import digest_of_code
+from expunge.audit.case import digest_of_rooms
 from expunge.benchmarks.dmm.work import (
     BASELINES,
     DIRECT,
@@ -66,10 +66,7 @@ class Protocol:
 
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
-        package = Path(__file__).parents[2]
-        methods = [package / "methods", package / "benchmarks" / "dmm"]
-        code = digest_of_code([*(package / name for name in CODE), *methods])
-        place = Place(self.folder, code)
+        place = Place(self.folder, digest_of_rooms((*CODE, "methods", "benchmarks/dmm")))
         training: list[Job] = [Populating(place, kind, self.models) for kind in FIRST_SEED]
         training += [Halving(place, block) for block in range(self.half_models // BLOCK)]
         trained = self._jobs(training, told)

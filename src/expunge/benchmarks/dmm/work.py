@@ -18,7 +18,6 @@ from expunge.benchmarks.dmm.world import (
     LEARNER,
     Kind,
     Place,
-    network,
     problem_of,
     recipe,
     rows,
@@ -34,8 +33,9 @@ from expunge.learning.trak import Trak
 from expunge.methods.dmm import DMM
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
-from expunge.methods.protocol import Artifact, Method
+from expunge.methods.protocol import Artifact, Method, unlearn
 from expunge.methods.scrub import Scrub
+from expunge.models.mlp import small_digits_classifier
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -307,7 +307,10 @@ class KnownEffects:
 @cache
 def known_effects(place: Place, name: str, half_models: int) -> KnownEffects:
     """The effects on all training rows by one of the attributions with half-data models."""
-    train, base = rows().train, problem_of(network(0))  # the effects do not depend on the model
+    train, base = (
+        rows().train,
+        problem_of(small_digits_classifier(0)),
+    )  # the effects do not depend on the model
     artifact = artifact_of(place, name, half_models, base)
     forget = list(base.data[Role.FORGET].ids)
     effects = ESTIMATES[name].presence(artifact, base, forget, train, Run())
@@ -336,5 +339,4 @@ def _presence(
 
 
 def _changed(method: Method, problem: Problem, artifact: Artifact, run: Run) -> nn.Module:
-    outcome = method.unlearn(problem.opened(method.unlearns_with), artifact, run)
-    return outcome.applied_to(problem.model)
+    return unlearn(method, problem, run, artifact).applied_to(problem.model)

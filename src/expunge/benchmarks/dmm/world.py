@@ -24,7 +24,7 @@ from expunge.learning.attribution import answers
 from expunge.learning.datamodels import kept_answers
 from expunge.learning.population import Member, Population, halves, members
 from expunge.learning.supervised.plain import Plain
-from expunge.models.mlp import Mlp
+from expunge.models.mlp import small_digits_classifier
 from expunge.problem import Problem
 from expunge.recipe import Recipe, Role
 from expunge.requests import Request
@@ -33,7 +33,7 @@ from expunge.run import Run
 from expunge.signals.predictions import Predictions
 from expunge.storage import Bundle, read_tensors, write_tensors
 
-WIDTHS, CLASSES = (64, 64, 10), 10
+CLASSES = 10
 
 TRAIN, FORGET, CLASS = 600, 20, 8
 """Training rows, rows to forget, and the class that they are of."""
@@ -50,14 +50,9 @@ HALVES = 300_000
 """First seeds: no two models of the benchmark share one."""
 
 
-def network(seed: int) -> nn.Module:
-    """The untrained network."""
-    return Mlp(torch.Generator().manual_seed(seed), WIDTHS)
-
-
 def recipe() -> Recipe:
     """How every model is made."""
-    return Recipe(network, Classifier(classes=CLASSES), LEARNER)
+    return Recipe(small_digits_classifier, Classifier(classes=CLASSES), LEARNER)
 
 
 @dataclass(frozen=True, eq=False)

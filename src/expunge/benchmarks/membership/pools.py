@@ -20,13 +20,13 @@ from expunge.families.classifier import Classifier
 from expunge.families.from_logits import other_labels
 from expunge.learning.population import Member, Population, halves, members
 from expunge.learning.supervised.plain import Plain
-from expunge.models.mlp import Mlp
+from expunge.models.mlp import small_digits_classifier
 from expunge.recipe import Recipe
 from expunge.requests import Named
 from expunge.run import Run
 from expunge.signals.predictions import Predictions
 
-WIDTHS, CLASSES = (64, 64, 10), 10
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,9 @@ def rows_of(setting: Setting, seed: int) -> Rows:
     return Rows(own.samples(table, found), table, redrawn)
 
 
-def network(seed: int) -> nn.Module:
-    """The untrained network."""
-    return Mlp(torch.Generator().manual_seed(seed), WIDTHS)
-
-
 def recipe_of(setting: Setting) -> Recipe:
     """How a model of a setting is made."""
-    return Recipe(network, Classifier(classes=CLASSES), setting.learner)
+    return Recipe(small_digits_classifier, Classifier(classes=CLASSES), setting.learner)
 
 
 @dataclass(frozen=True, eq=False)

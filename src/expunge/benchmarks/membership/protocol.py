@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import registry
-from expunge.audit.case import digest_of_code, source_of
+from expunge.audit.case import digest_of_rooms, source_of
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.benchmarks.membership.pools import SETTINGS, Place
 from expunge.benchmarks.membership.work import (
@@ -60,9 +60,8 @@ class Protocol:
 
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
-        package = Path(__file__).parents[2]
-        rooms = ("attacks", "descent", "learning", "signals")
-        place = Place(self.folder, digest_of_code(package / name for name in rooms))
+        code = digest_of_rooms(("attacks", "descent", "learning", "signals"))
+        place = Place(self.folder, code)
         seeds = range(self.seeds)
         attacks = self._jobs(
             [Attacking(place, s.name, seed, self.models) for s in SETTINGS for seed in seeds], told
