@@ -1,0 +1,128 @@
+"""The ledger on the command line: what it takes, what it refuses in one sentence, what it prints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from expunge.cli.main import app
+from expunge.errors import ExpungeError
+from expunge.ledger.opening import Ledger
+from expunge.ledger.rows import rows
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"sqlite:///{tmp_path / 'ledger' / 'ledger.db'}"
+    monkeypatch.setenv("EXPUNGE_LEDGER", url)
+    return url
+
+
+@pytest.fixture
+def asked(ledger: str) -> Run:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, ["ledger", *words], catch_exceptions=True)
+
+    assert run("init").exit_code == 0
+    return run
+
+
+@pytest.fixture
+def registered(asked: Run, example: Callable[..., Path]) -> Run:
+    method = {"name": "gradient-ascent", "parameters": {"epochs": 1, "learning_rate": 0.001}}
+    path = example(requests=[], method=method)
+    found = asked("register", "digits", str(path))
+    assert found.exit_code == 0, found.output
+    return asked
+
+
+def refused(found: Result) -> str:
+    assert isinstance(found.exception, ExpungeError), found.output
+    return str(found.exception)
+
+
+def events(url: str) -> int:
+    with Ledger.open(url).database.reading() as connection:
+        return len(rows(connection, "events"))
+
+
+def test_a_request_goes_from_init_to_a_verified_certificate(
+    registered: Run, tmp_path: Path
+) -> None:
+    given = registered("request", "digits", "--class", "8", "--key", "k", "--metadata", "{t: 1}")
+    assert "request 1 for digits, received" in given.output
+    again = registered("request", "digits", "--class", "8", "--key", "k")
+    assert "was received before" in again.output
+    assert registered("run").exit_code == 0
+    out = tmp_path / "history.json"
+    assert registered("history", "digits", "--json", str(out)).exit_code == 0
+    versions = json.loads(out.read_text())["versions"]
+    assert versions[0]["cause"] == "registration"
+    certificate = tmp_path / "c.json"
+    saved = CliRunner().invoke(app, ["certificate", "save", "digits", str(certificate)])
+    assert saved.exit_code == 0, saved.output
+    key = tmp_path / "ledger" / "keys" / "signing.pub"
+    words = ["certificate", "verify", str(certificate), "--key", str(key)]
+    assert "The signature holds" in CliRunner().invoke(app, words).output
+    found = registered("verify", "--certificate", str(certificate))
+    assert "Everything is as it was written." in found.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope", "--class", "1"], "There is no model 'nope'"),
+        (["digits", "--where", "colour=red"], "names the column 'colour'"),
+        (["digits", "--where", "colour"], "COLUMN=VALUE is expected"),
+        (["digits"], "names 0 columns"),
+        (["digits", "--class", "1", "--id", "2"], "names 2 columns"),
+        (["digits", "--class", "1", "--method", "nope"], "There is no entry 'nope'"),
+        (["digits", "--class", "1", "--parameters", "{epochs: 1}"], "without a method"),
+        (["digits", "--class", "1", "--parameters", "[1"], "is not readable YAML"),
+        (["digits", "--class", "1", "--metadata", "3"], "{name: value} is expected"),
+        (["digits", "--class", "1", "--deadline", "soon"], "a date and time with its zone"),
+        (["digits", "--class", "1", "--deadline", "2001-01-01T00:00:00Z"], "is past"),
+        (["digits", "--class", "77", "--known"], "names '77'"),
+        (["digits", "--ids-file", "absent.txt"], "absent.txt cannot be read"),
+    ],
+)
+def test_bad_requests_are_refused_and_nothing_is_written(
+    registered: Run, ledger: str, words: list[str], said: str
+) -> None:
+    before = events(ledger)
+    assert said in refused(registered("request", *words))
+    assert events(ledger) == before
+
+
+def test_a_ledger_that_is_not_there(ledger: str) -> None:
+    found = CliRunner().invoke(app, ["ledger", "status"], catch_exceptions=True)
+    assert "expunge ledger init" in refused(found)
+
+
+def test_a_model_is_registered_once_and_from_one_source(
+    registered: Run, example: Callable[..., Path]
+) -> None:
+    path = str(example(requests=[]))
+    assert "registered already" in refused(registered("register", "digits", path))
+    assert "one of the two" in refused(registered("register", "other"))
+    assert "'module:function' is expected" in refused(registered("register", "x", "--from", "y"))
+    assert "63 lower-case letters" in refused(registered("register", "Upper", path))
+
+
+def test_what_cannot_be_revoked_or_sealed(registered: Run) -> None:
+    assert "There is no request 'r1'" in refused(registered("revoke", "r1", "--reason", "x"))
+    assert "nothing to seal" in refused(registered("seal", "digits", "--plan"))
+
+
+def test_a_certificate_that_was_changed(registered: Run, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    CliRunner().invoke(app, ["certificate", "save", "digits", str(path)])
+    path.write_text(path.read_text().replace('"payload":"', '"payload":"A'))
+    key = tmp_path / "ledger" / "keys" / "signing.pub"
+    words = ["certificate", "verify", str(path), "--key", str(key)]
+    found = CliRunner().invoke(app, words, catch_exceptions=True)
+    assert "certificate" in refused(found)
