@@ -8,11 +8,12 @@ import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +23,25 @@ from expunge.storage import write_bytes
 NAMES = 24
 """Characters of a row's name that a narrow terminal does not break."""
 
-console = Console(highlight=False, markup=False, emoji=False)
+ROOM = 10_000
+"""Characters that no table needs."""
+
+
+class Terminal(Console):
+    """A console that cuts no column off: a table that needs more than the terminal has runs over
+    its edge, as the lines of other programs do."""
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        """Print; a single table at the width that it needs."""
+        if len(objects) == 1 and isinstance(objects[0], Table):
+            options = self.options.update(max_width=ROOM)
+            needed = Measurement.get(self, options, objects[0]).minimum
+            if needed > self.width:
+                more = {"width": needed, "crop": False, "no_wrap": False, **more}
+        super().print(*objects, **more)
+
+
+console = Terminal(highlight=False, markup=False, emoji=False)
 
 
 def writable(path: Path, what: str) -> None:
