@@ -37,7 +37,12 @@ class Terminal(Console):
             options = self.options.update(max_width=ROOM)
             needed = Measurement.get(self, options, objects[0]).minimum
             if needed > self.width:
-                more = {"width": needed, "crop": False, "no_wrap": False, **more}
+                before, self.width = self._width, needed
+                try:
+                    super().print(*objects, **more)
+                finally:
+                    self._width = before
+                return
         super().print(*objects, **more)
 
 
