@@ -4,6 +4,8 @@ A third party's package adds its own under the same groups, without touching thi
 """
 
 import difflib
+import functools
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
@@ -35,5 +37,10 @@ def load(group: Group, name: str) -> type:
     )
 
 
-def _registered(group: Group) -> list[EntryPoint]:
-    return list(entry_points(group=f"expunge.{group}"))
+def _registered(group: Group) -> tuple[EntryPoint, ...]:
+    return _found(group, tuple(sys.path))
+
+
+@functools.cache  # reading what is installed takes longer than taking a request
+def _found(group: Group, where: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"expunge.{group}"))

@@ -55,7 +55,17 @@ def write_tensors(
     """Write one safetensors file; ``facts`` (JSON values) travel in its header."""
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     header = {HEADER: json.dumps(facts or {}, sort_keys=True), DIGEST: digest(whole)}
-    write_bytes(path, save(whole, metadata=header))
+    write_bytes(path, _in_order(save(whole, metadata=header)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its header in the order of names: the library shuffles the metadata,
+    and the same tensors would give another file each time."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    told = header.encode()
+    told += b" " * (-len(told) % 8)  # the tensors begin at a multiple of eight
+    return len(told).to_bytes(8, "little") + told + content[8 + length :]
 
 
 def read_header(path: Path) -> dict[str, str]:

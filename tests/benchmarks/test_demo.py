@@ -1,5 +1,7 @@
 """The whole demo, and what its report says of it. Two minutes."""
 
+from pathlib import Path
+
 import pytest
 
 from expunge.audit.report import render_html
@@ -13,10 +15,17 @@ pytest.importorskip(
 
 
 @pytest.mark.slow
-def test_the_demo_forgets_keeps_and_takes_back() -> None:
-    done = run_demo(Run())
-    assert done.revoked.equal
-    assert done.revoked.difference == 0
+def test_the_demo_forgets_keeps_and_takes_back(tmp_path: Path) -> None:
+    done = run_demo(Run(), tmp_path / "ledger")
+    assert done.ledger.equal
+    assert done.ledger.revoked_equal
+    assert done.ledger.difference == 0
+    assert done.ledger.verified.holds
+    assert [v["cause"] for v in done.ledger.past["versions"]] == [
+        "registration",
+        *["request"] * len(GROUPS),
+        "revocation",
+    ]
     for result in done.matched:
         kept = result.found.model(done.setting.base, len(GROUPS) - 1)
         assert done.setting.scored(kept, done.setting.validation).retained >= done.floor

@@ -1,4 +1,4 @@
-"""The ledger on the command line: what it takes, what it refuses in one sentence, what it prints."""
+"""The ledger on the command line: what it takes, refuses in one sentence, and prints."""
 
 import json
 from collections.abc import Callable

@@ -9,15 +9,20 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from expunge.ledger.database import Database
+
+if TYPE_CHECKING:
+    from small_model import Working
+    from torch import nn
 
 OWNERS = ("postgres", "nobody")
 OPTIONS = "-c listen_addresses='' -c fsync=off -c synchronous_commit=off -c shared_buffers=16MB"
@@ -173,3 +178,19 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def working(tmp_path: Path, digits_model: "nn.Module") -> "Callable[..., Working]":
+    """Makes ledgers with the digits classifier in folders of the test; arguments as for
+    ``Working.make``."""
+    from small_model import Working  # it reads data, which most tests of the ledger do without
+
+    folders = count()
+
+    def make(**changes: Any) -> Working:
+        folder = tmp_path / f"ledger-{next(folders)}"
+        folder.mkdir()
+        return Working.make(folder, digits_model, **changes)
+
+    return make

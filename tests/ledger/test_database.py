@@ -21,7 +21,7 @@ from expunge.ledger.refusals import UnavailableError
 from expunge.ledger.rows import erase, note, one, put, rows
 
 if TYPE_CHECKING:
-    from tests.ledger.conftest import Cluster
+    from conftest import Cluster
 
 SECRET = "swordfish"
 

@@ -4,14 +4,14 @@ What `expunge demo` computes, from the shipped dual encoder. Strengths and hyper
 chosen on the validation vendor (Mozilla); every reported figure is of the test vendor (Twitter).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from expunge.aggregation import Aggregation, Cata, Sum
+from expunge.aggregation import Cata, Sum
 from expunge.attacks.relearning import relearning_curve
 from expunge.audit import oracle as oracles
 from expunge.audit.course import matrix_of
@@ -29,9 +29,10 @@ from expunge.benchmarks.continual_emoji import (
     sequential,
     vectors,
 )
+from expunge.benchmarks.demo_ledger import MODEL, Ledgered, through_the_ledger
+from expunge.benchmarks.registered import DIFFERENCE
 from expunge.benchmarks.setting import Setting
 from expunge.changes.history import History
-from expunge.changes.weights import digest_of, parameters_of
 from expunge.data import emoji_grid
 from expunge.data.samples import Samples
 from expunge.deployment import Deployment
@@ -40,9 +41,10 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
+from expunge.ledger.opening import Ledger
+from expunge.ledger.serving import built
 from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.negation import Negation
-from expunge.methods.protocol import Outcome
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import NO_REQUEST, Request, Rows
@@ -55,9 +57,6 @@ GROUPS = ("sea animals", "sweets", "hands", "vehicles", "buildings")
 
 NEGATION = Negation(4, 3e-5, 0.1, 32, 0.3)
 """The paper's epochs, decay and trim; rate and batch fit requests of 40 pictures."""
-
-DIFFERENCE = GradientDifference(8, 5e-4, 0.01, 32, 128, forget_weight=0.1)
-"""Vectors made with a retain term."""
 
 ONE_AFTER_ANOTHER = GradientDifference(8, 3e-4, 0.01, 32, 128, forget_weight=0.1, sequential=True)
 """Sequential gradient difference with retain data."""
@@ -88,14 +87,11 @@ class Result:
 class Revoked:
     """What withdrawing a request gave back.
 
-    ``difference`` is the largest over all parameters between the deployment that withdrew it and
-    the one that never had it; ``forgotten`` and ``accuracy`` are those of the request's test rows
-    before and after it was withdrawn.
+    ``forgotten`` and ``accuracy`` are those of the request's test rows before and after it was
+    withdrawn.
     """
 
     request: str
-    equal: bool
-    difference: float
     forgotten: float
     accuracy: float
 
@@ -116,6 +112,7 @@ class Demo:
     matched: tuple[Result, ...]
     floor: float
     relearning: dict[str, list[float]]
+    ledger: Ledgered
     revoked: Revoked
 
     def result(self, name: str) -> Result:
@@ -142,8 +139,14 @@ def retrained(run: Run) -> nn.Module:
     return oracles.retrained(deployment, requests(), run)
 
 
-def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
-    """The whole demo; ``oracle`` is the shipped one by default."""
+def run_demo(run: Run, folder: Path, oracle: nn.Module | None = None) -> Demo:
+    """The whole demo.
+
+    Args:
+        run: seed and device.
+        folder: of the ledger.
+        oracle: the shipped one by default.
+    """
     base = shipped.emoji_base()
     if oracle is None:
         oracle = shipped.emoji_oracle_delta().applied_to(base)
@@ -152,7 +155,10 @@ def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
     with run.progress("five requests", 7) as bar:
         negated = vectors(setting, NEGATION, Sum())
         bar.advance()
-        found = _configurations(setting, negated, bar.advance)
+        with_retain = vectors(setting, DIFFERENCE, Sum())
+        bar.advance()
+        found = _configurations(setting, negated, with_retain)
+        bar.advance()
         before, reference = (setting.scored(m, setting.test) for m in (base, oracle))
         floor = setting.scored(base, setting.validation).retained - POINTS
 
@@ -166,21 +172,21 @@ def run_demo(run: Run, oracle: nn.Module | None = None) -> Demo:
         bar.advance()
         relearning = _relearning(setting, {r.found.name: r.found for r in level})
         bar.advance()
-        revoked = _revoked(setting, negated, Sum(), found[3])
+        best = next(r.found for r in level if r.found.name == BEST)
+        ledger = through_the_ledger(setting, with_retain, best, REVOKED, folder)
         bar.advance()
-    return Demo(setting, before, reference, fixed, level, floor, relearning, revoked)
+    revoked = _revoked(setting, level, ledger)
+    return Demo(setting, before, reference, fixed, level, floor, relearning, ledger, revoked)
 
 
 def _configurations(
-    setting: Setting, negated: Vectors, advance: Callable[[], None]
+    setting: Setting, negated: Vectors, with_retain: Vectors
 ) -> list[Configuration]:
     cata, plain_sum = Cata(), Sum()
-    with_retain = vectors(setting, DIFFERENCE, plain_sum)
-    advance()
     own, each = own_strengths(setting, negated, OWN)
     own_retain, each_retain = own_strengths(setting, with_retain, OWN)
     one, first = (own[0],) * len(own), "request 1's own, for all"
-    made = [
+    return [
         configuration(setting, "cata", cata, negated, one, first),
         configuration(setting, "sum", plain_sum, negated, one, first),
         configuration(setting, "cata+strength", cata, negated, own, each),
@@ -188,8 +194,6 @@ def _configurations(
         sequential(setting, ONE_AFTER_ANOTHER, plain_sum, SEQUENTIAL),
         configuration(setting, BEST, plain_sum, with_retain, own_retain, each_retain, kind="best"),
     ]
-    advance()
-    return made
 
 
 def _relearning(setting: Setting, found: dict[str, Configuration]) -> dict[str, list[float]]:
@@ -223,28 +227,14 @@ def _curve(setting: Setting, start: nn.Module, shown: Samples, held_out: Samples
     )
 
 
-def _revoked(
-    setting: Setting, made: Vectors, rule: Aggregation[Any], found: Configuration
-) -> Revoked:
-    """Serve all five as they come, withdraw one, and compare with serving the other four."""
-    withdrawn = setting.requests[REVOKED]
-    served, alone = (setting.deployment(rule) for _ in range(2))
-    for request, delta, strength in zip(
-        setting.requests, made.deltas, found.strengths, strict=True
-    ):
-        for deployment in (served, alone) if request != withdrawn else (served,):
-            deployment.serve(request, NEGATION, Outcome((delta,)), strength * found.factor)
-    forgotten = float(setting.scored(served.model, setting.test).requests[REVOKED])
-    served.revoke(withdrawn)
-    left, right = (
-        {n: p.detach() for n, p in parameters_of(d.model).items()} for d in (served, alone)
-    )
+def _revoked(setting: Setting, level: Sequence[Result], ledger: Ledgered) -> Revoked:
+    """What taking a request back gave back, on the test vendor."""
+    best = next(r for r in level if r.found.name == BEST)
+    after = built(Ledger.open(f"sqlite:///{ledger.folder / 'ledger.db'}"), MODEL).model
     return Revoked(
-        withdrawn.name,
-        digest_of(served.model) == digest_of(alone.model),
-        max(float((left[name] - right[name]).abs().max()) for name in left),
-        forgotten,
-        float(setting.scored(served.model, setting.test).requests[REVOKED]),
+        setting.requests[REVOKED].name,
+        float(best.steps[-1].requests[REVOKED]),
+        float(setting.scored(after, setting.test).requests[REVOKED]),
     )
 
 

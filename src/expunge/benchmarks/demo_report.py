@@ -312,15 +312,33 @@ def _revocation(demo: Demo) -> RevocationSection:
     return {
         "request": revoked.request,
         "statement": (
-            f"{revoked.request!r} is withdrawn after all five. The stored (delta, strength) pairs "
-            "of the other four are folded again (sum+strength, as it comes), and the result is "
-            "compared with a deployment that never had the request. Accuracy on it: "
-            f"{revoked.forgotten:.2f} before, {revoked.accuracy:.2f} after."
+            f"{revoked.request!r} is withdrawn after all five. What came before it stays; the "
+            "later changes, made with retain data that left its rows out, are made again, and all "
+            "are folded. The result is compared with a model that never had the request. Accuracy "
+            f"on it: {revoked.forgotten:.2f} before, {revoked.accuracy:.2f} after."
         ),
-        "equal": revoked.equal,
-        "largest_difference": revoked.difference,
+        "equal": demo.ledger.revoked_equal,
+        "largest_difference": demo.ledger.difference,
         "forgotten_after": revoked.accuracy,
     }
+
+
+def proven(demo: Demo) -> list[str]:
+    """What the ledger says of the requests, sentence by sentence."""
+    ledger, revoked = demo.ledger, demo.revoked
+    checked = ledger.verified
+    weights = "those folded in memory, bit for bit" if ledger.equal else "NOT those folded above"
+    again = "bit for bit" if ledger.revoked_equal else "NOT equal"
+    return [
+        f"The same five requests through a ledger ({BEST}, matched): its weights are {weights}.",
+        f"Revoking {revoked.request!r} there: accuracy on it {revoked.forgotten:.2f} -> "
+        f"{revoked.accuracy:.2f}; equal to a model that never had the request: {again}.",
+        f"The ledger verifies: {checked.events} events, {checked.objects} objects, "
+        f"{checked.certificates} signed certificates, the current version rebuilt."
+        if checked.holds
+        else f"The ledger does NOT verify: {checked.faults[0]}",
+        f"Certificate: {ledger.certificate}; check it with `expunge certificate verify`.",
+    ]
 
 
 def _pictures(demo: Demo) -> list[PictureGroup]:

@@ -5,6 +5,7 @@ guard among ten edits leaves the model suppressed. A Replacement made without al
 forgotten before it answers for these too.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from expunge.changes.delta import Delta
@@ -33,15 +34,21 @@ DELETION = "deletion"
 
 def deletion_state(history: History) -> DeletionState | None:
     """The state of a model whose base and changes are kept; None where nothing was answered."""
-    states: list[DeletionState] = []
-    for epoch in history.epochs:
-        for entry in epoch.served:
-            for change in entry.changes:
-                state = state_of(change)
-                anew = state in (DeletionState.RETRAINED, DeletionState.EXACT)
-                states = [state] if anew else [*states, state]
-    order = list(DeletionState)
-    return min(states, key=order.index) if states else None
+    return weakest(
+        state_of(change)
+        for epoch in history.epochs
+        for entry in epoch.served
+        for change in entry.changes
+    )
+
+
+def weakest(states: Iterable[DeletionState]) -> DeletionState | None:
+    """What changes with these states, in their order, leave together; None where there are none."""
+    left: list[DeletionState] = []
+    for state in states:
+        anew = state in (DeletionState.RETRAINED, DeletionState.EXACT)
+        left = [state] if anew else [*left, state]
+    return min(left, key=list(DeletionState).index) if left else None
 
 
 def state_of(change: Change) -> DeletionState:

@@ -25,7 +25,7 @@ def demo(
     writable_folder(out, "The folder of --out,")
     run = Run(seed, console=console)
     oracle = retrained(Run(console=console)) if retrain_oracle else None
-    done = run_demo(run, oracle)
+    done = run_demo(run, out / "ledger", oracle)
     figures = demo_report.report(done)
     console.print(figures["summary"])
     for title, (columns, rows) in demo_report.printed(figures).items():
@@ -33,19 +33,15 @@ def demo(
     console.print(f"Peak memory of the process: {run.meter.peak_bytes / 2**20:,.0f} MiB")
     for statement in figures["statements"]:
         console.print(f"- {statement}")
-    revoked = done.revoked
-    console.print(
-        f"Revoking {revoked.request!r} (sum+strength, as it comes): accuracy on it "
-        f"{revoked.forgotten:.2f} -> {revoked.accuracy:.2f}; equal to the fold of the others: "
-        f"{'yes, bit for bit' if revoked.equal else 'NO'}."
-    )
+    for sentence in demo_report.proven(done):
+        console.print(f"- {sentence}")
     for limit in figures["limits"]:
         console.print(f"Limit: {limit}")
     written = write_report(figures, out)
     console.print(f"Report: {written[0]}")
     write_json(json, figures)
-    if not revoked.equal:
+    if not (done.ledger.equal and done.ledger.revoked_equal and done.ledger.verified.holds):
         raise IntegrityError(
-            f"Revoking {revoked.request!r} did not give the fold of the others; the largest "
-            f"difference is {revoked.difference:g}. Please report this."
+            "The ledger's weights are not those that were folded in memory, or it does not verify; "
+            f"the largest difference is {done.ledger.difference:g}. Please report this."
         )

@@ -89,6 +89,9 @@ def register(
             "--from", metavar="MODULE:FUNCTION", help="Returns a Material of expunge.ledger."
         ),
     ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="What the function of --from is called with, as YAML.")
+    ] = "{}",
     policy: Annotated[Path | None, typer.Option(help="YAML file; docs/ledger.md lists it.")] = None,
     ledger: Url = None,
     keys: KeysFolder = None,
@@ -99,7 +102,9 @@ def register(
     rules = read_policy(policy)
     opened = Ledger.open(ledger, keys)
     given = (
-        Source.of_run_file(run_file) if run_file is not None else Source.of_function(str(source))
+        Source.of_run_file(run_file)
+        if run_file is not None
+        else Source.of_function(str(source), _mapping(arguments, "--arguments"))
     )
     put_down(opened, name, given, rules)
     _, version = version_row(opened, name)

@@ -6,9 +6,9 @@ from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.opening import Ledger, keep, model_row
 from expunge.ledger.policy import Policy
+from expunge.ledger.queueing import ACTIVE, REVOKE, SEAL, begin
 from expunge.ledger.revoking import check_revocable
 from expunge.ledger.rows import one, rows
-from expunge.ledger.runs import ACTIVE, REVOKE, SEAL, begin
 from expunge.ledger.sealing import sealed_requests
 from expunge.ledger.steps import request_row
 
@@ -31,6 +31,7 @@ def revoke(ledger: Ledger, request: str, role: str, reason: str) -> str:
     with ledger.database.reading() as connection:
         row = request_row(connection, request)
         model = one(connection, "models", id=row["model"])
+        _check_not_asked(connection, row["model"], REVOKE, request)
     assert model is not None
     allowed = Policy.model_validate_json(ledger.read(model["policy"])).revocation.roles
     if role not in allowed:
@@ -42,7 +43,7 @@ def revoke(ledger: Ledger, request: str, role: str, reason: str) -> str:
     stored = ledger.vault.put(canonical({"role": role, "reason": reason}), "reason")
     with ledger.database.writing() as connection:
         check_revocable(request_row(connection, request))
-        _check_idle(connection, row["model"], model["name"])
+        _check_not_asked(connection, row["model"], REVOKE, request)
         run = begin(connection, row["model"], REVOKE, [request])
         keep(connection, "asked", [(stored, f"request:{request}", "reason")])
     return run
@@ -63,14 +64,15 @@ def seal(ledger: Ledger, model: str, before: str | None = None) -> str:
         row = model_row(connection, model)
     taken = sealed_requests(ledger, row, before)
     with ledger.database.writing() as connection:
-        _check_idle(connection, row["id"], model)
+        _check_not_asked(connection, row["id"], SEAL)
         return begin(connection, row["id"], SEAL, [request["id"] for request in taken])
 
 
-def _check_idle(connection: Connection, model: str, name: str) -> None:
-    busy = rows(connection, "runs", model=model, state=ACTIVE)
-    if busy:
-        raise ExpungeError(
-            f"The run {busy[0]['id']} ({busy[0]['kind']}) is under way for {name!r}; let the "
-            "worker finish it first: `expunge ledger run`."
-        )
+def _check_not_asked(connection: Connection, model: str, kind: str, request: str = "") -> None:
+    """Refuse what waits in the queue already; that it still can be done is checked again then."""
+    for run in rows(connection, "runs", model=model, kind=kind, state=ACTIVE):
+        if request in run["requests"]:
+            raise ExpungeError(
+                f"The run {run['id']} ({kind}) was asked for already and waits for a worker: "
+                "`expunge ledger run`."
+            )

@@ -4,11 +4,15 @@ import time
 from dataclasses import dataclass
 
 from expunge.ledger.chain import Write, append
-from expunge.ledger.opening import Ledger
+from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.rows import rows
 
 STAGED = 3600.0
 """Seconds after which a half-written file is no process's any more."""
+
+
+PATIENCE = 90.0
+"""Seconds between two looks: longer than a writer waits for the database before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Collected:
     staged: int
 
 
-def collect(ledger: Ledger, patience: float = 10.0, staged: float = STAGED) -> Collected:
+def collect(ledger: Ledger, patience: float = PATIENCE, staged: float = STAGED) -> Collected:
     """Remove what is of no use; what is being written is left alone.
 
     Args:
@@ -40,10 +44,8 @@ def collect(ledger: Ledger, patience: float = 10.0, staged: float = STAGED) -> C
         if unused:
             writes = [Write("objects", {"address": a}, {"destroyed": True}) for a in unused]
             append(connection, "collected", writes)
-    with ledger.database.reading() as connection:
-        gone = {row["address"] for row in rows(connection, "objects", destroyed=True)}
-    for address in gone:
-        ledger.vault.destroy(address)
+    remove_destroyed(ledger)
+    sweep_scratch()
     unnamed = _unnamed(ledger)
     if unnamed:
         time.sleep(patience)
@@ -51,6 +53,15 @@ def collect(ledger: Ledger, patience: float = 10.0, staged: float = STAGED) -> C
     for address in unnamed:
         ledger.vault.destroy(address)
     return Collected(len(unused), len(unnamed), ledger.vault.sweep(staged))
+
+
+def remove_destroyed(ledger: Ledger) -> None:
+    """Delete the bytes of objects whose keys are gone; a crash may have left some."""
+    there = set(ledger.vault.addresses())
+    with ledger.database.reading() as connection:
+        gone = {row["address"] for row in rows(connection, "objects", destroyed=True)}
+    for address in sorted(there & gone):
+        ledger.vault.destroy(address)
 
 
 def _unnamed(ledger: Ledger) -> set[str]:

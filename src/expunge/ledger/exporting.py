@@ -3,6 +3,9 @@
 Written twice, the folder holds the same bytes: nothing in it depends on when or where it was made.
 """
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from expunge import __version__
@@ -11,10 +14,10 @@ from expunge.changes.weights import stored_tensors
 from expunge.errors import ExpungeError
 from expunge.ledger.looking import figures_of_version
 from expunge.ledger.opening import Ledger
+from expunge.ledger.publishing import not_covered
 from expunge.ledger.rows import Record, rows
 from expunge.ledger.serving import built, version_row
 from expunge.ledger.standing import Standing
-from expunge.ledger.steps import not_covered
 from expunge.ledger.tables import RequestState
 from expunge.storage import write_bytes, write_tensors
 
@@ -57,16 +60,34 @@ def export(ledger: Ledger, model: str, out: Path) -> list[Path]:
         )
     certificate = ledger.read(version["certificate"])
     _check_folder(out, certificate)
-    made = built(ledger, model, guards=False)
+    made = built(ledger, model, version["number"], guards=False)
     material = Standing.of(ledger, row).material
-    if material.checkpoint is not None:
-        material.checkpoint.save(made.model, out)
-    else:
-        facts = {"digest": made.digest, "model": model, "version": made.number}
-        write_tensors(out / WEIGHTS, stored_tensors(made.model), facts)
-    write_bytes(out / CERTIFICATE, certificate)
-    write_bytes(out / CARD, card(ledger, row, version).encode())
+    with _whole(out) as folder:
+        if material.checkpoint is not None:
+            material.checkpoint.save(made.model, folder)
+        else:
+            facts = {"digest": made.digest, "model": model, "version": made.number}
+            write_tensors(folder / WEIGHTS, stored_tensors(made.model), facts)
+        write_bytes(folder / CERTIFICATE, certificate)
+        write_bytes(folder / CARD, card(ledger, row, version).encode())
     return sorted(path for path in out.rglob("*") if path.is_file())
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside another that takes its place when all of it is written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as partial:
+            made = Path(partial) / out.name
+            yield made
+            if out.exists():
+                out.rename(Path(partial) / "before")
+            made.rename(out)
+    except OSError as error:
+        raise ExpungeError(
+            f"The folder {out} cannot be written ({error.strerror}); give one that can be."
+        ) from None
 
 
 def _check_folder(out: Path, certificate: bytes) -> None:

@@ -13,9 +13,8 @@ from expunge.ledger.chain import ledger_time, stamp
 from expunge.ledger.measuring import Figures
 from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.policy import Policy
+from expunge.ledger.queueing import ACTIVE, INTERRUPTED, accounts
 from expunge.ledger.rows import Record, one, rows
-from expunge.ledger.runs import ACTIVE
-from expunge.ledger.scope import Scope
 from expunge.ledger.serving import built, version_row
 from expunge.ledger.tables import RequestState
 
@@ -33,6 +32,7 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
         progress = {row["run"]: row for row in rows(connection, "progress")}
         now = ledger_time(connection)
         descendants = rows(connection, "descendants", model=ids)
+        told = {u["owner"]: u["address"] for u in accounts(connection, [r["id"] for r in runs])}
     by_model: dict[str, Any] = {}
     for row in models:
         policy = Policy.model_validate_json(ledger.read(row["policy"]))
@@ -63,6 +63,9 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
                 "requests": json.loads(run["requests"]),
                 "step": progress[run["id"]]["step"] if run["id"] in progress else "queued",
                 "since": progress[run["id"]]["at"] if run["id"] in progress else run["updated_at"],
+                "why": _opened(ledger, told.get(f"run:{run['id']}"))
+                if run["state"] == INTERRUPTED
+                else None,
             }
             for run in runs
         ],
@@ -122,15 +125,6 @@ def _opened(ledger: Ledger, address: str | None) -> Any:
     return json.loads(ledger.read(address))
 
 
-def scope_of(ledger: Ledger, row: Record) -> Scope:
-    """What a request names.
-
-    Raises:
-        ExpungeError: it was destroyed when the history was sealed.
-    """
-    return Scope.of_bytes(ledger.read(row["scope"]))
-
-
 def figures_of_version(ledger: Ledger, version: Record) -> Figures:
     """What a version scores."""
     found = json.loads(ledger.read(version["figures"]))
@@ -169,15 +163,7 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
                 "number": r["number"],
                 "kind": r["kind"],
                 "state": r["state"],
-                "before": next(
-                    f.requests[r["id"]].before for f in figures if r["id"] in f.requests
-                ),
-                "reference": next(
-                    f.requests[r["id"]].reference for f in figures if r["id"] in f.requests
-                ),
-                "against": next(
-                    f.requests[r["id"]].against for f in figures if r["id"] in f.requests
-                ),
+                **_first(r["id"], figures),
                 "after": [
                     f.requests[r["id"]].after if r["id"] in f.requests else None for f in figures
                 ],

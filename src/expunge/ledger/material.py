@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -126,15 +127,12 @@ class Material:
             return AtPreset.of(method, parameters)
         return method
 
-    def without(self, gone: Tensor) -> Self:
-        """The material without some training rows (n,) bool."""
-        if not gone.any():
-            return self
-        kept = (~gone).nonzero().reshape(-1)
-        table: Any = self.train_table
-        rows = kept.tolist()
+    def without(self, gone: Tensor, held_out: Tensor) -> Self:
+        """The material without some training rows (n,) bool and some held-out rows (m,) bool."""
+        train, table = _left(self.train, self.train_table, gone)
+        held, held_table = _left(self.held_out, self.held_out_table, held_out)
         return dataclasses.replace(
-            self, train=self.train.select(kept), train_table=table.select(rows)
+            self, train=train, train_table=table, held_out=held, held_out_table=held_table
         )
 
     def with_weights(self, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -144,6 +142,13 @@ class Material:
             IntegrityError: they are not those of the module.
         """
         return load_stored(self.model, tensors, "The stored base")
+
+
+def _left(samples: Samples, table: Any, gone: Tensor) -> tuple[Samples, Named]:
+    if not gone.any():
+        return samples, table
+    kept = (~gone).nonzero().reshape(-1)
+    return samples.select(kept), table.select(kept.tolist())
 
 
 def parameters_of(method: Method) -> dict[str, Any]:
@@ -161,28 +166,35 @@ class Source:
         text: the keys of a run file as JSON, or "" for a function.
         folder: where its paths start.
         function: ``module:function`` that returns a :class:`Material`.
+        arguments: what it is called with, as canonical JSON.
         rows: keyed hashes of the ids of all training rows, sorted, one after another.
     """
 
     text: str
     folder: str
     function: str
-    rows: bytes
+    rows: bytes = b""
+    arguments: str = "{}"
 
     @classmethod
     def of_run_file(cls, path: Path) -> Self:
         """A run file, read and checked; its requests are not part of it."""
         file = parsed(path).model_copy(update={"requests": []})
-        return cls(file.model_dump_json(), str(path.resolve().parent), "", b"")
+        return cls(file.model_dump_json(), str(path.resolve().parent), "")
 
     @classmethod
-    def of_function(cls, name: str) -> Self:
-        """A function, by its name."""
-        return cls("", "", name, b"")
+    def of_function(cls, name: str, arguments: Mapping[str, Any] = MappingProxyType({})) -> Self:
+        """A function, by its name, and what it is called with."""
+        return cls("", "", name, arguments=canonical(dict(arguments)).decode())
 
     def to_bytes(self) -> bytes:
         """As one line of canonical JSON, then the hashes."""
-        told = {"text": self.text, "folder": self.folder, "function": self.function}
+        told = {
+            "text": self.text,
+            "folder": self.folder,
+            "function": self.function,
+            "arguments": self.arguments,
+        }
         return canonical(told) + b"\n" + self.rows
 
     @classmethod
@@ -201,19 +213,19 @@ class Source:
             return Material.of(
                 loaded(RunFile.model_validate_json(self.text), Path(self.folder), weights)
             )
-        made = _made(self.function)
+        made = _made(self.function, json.loads(self.arguments))
         if weights is not None:
             return dataclasses.replace(made, model=made.with_weights(weights))
         return made
 
 
-def _made(name: str) -> Material:
+def _made(name: str, arguments: Mapping[str, Any]) -> Material:
     module, _, function = name.partition(":")
     if not module or not function:
         raise ExpungeError(f"The source {name!r} was given; 'module:function' is expected.")
     try:
-        maker: Callable[[], object] = getattr(importlib.import_module(module), function)
-        made = maker()
+        maker: Callable[..., object] = getattr(importlib.import_module(module), function)
+        made = maker(**arguments)
     except ExpungeError:
         raise
     except Exception as error:  # the user's module may fail in any way

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.samples import Samples
+from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits
 from expunge.ledger.material import Material
 from expunge.ledger.policy import Gate
-from expunge.requests import Request, Rows
 from expunge.run import Run
 from expunge.signals.ask import ask, metric_of
 
@@ -44,28 +44,14 @@ class Scores:
     retained: float
 
 
-def subject_of(request: str, asked: Request, named: Rows | None, material: Material) -> Subject:
-    """Where the rows of a request stand.
-
-    Args:
-        request: its id.
-        asked: with the target that finds its training rows.
-        named: what it names of held-out rows; None where that was destroyed.
-        material: the rows.
-    """
-    nothing = torch.empty(0, dtype=torch.int64)
-    held_out = nothing
-    if named is not None and named.column in material.held_out_table.column_names:
-        values = {str(v) for v in material.held_out_table[named.column][:]} & set(named.values)
-        if values:
-            held_out = Rows(named.column, tuple(values)).rows(material.held_out_table)
-    return Subject(request, asked.target.kind, asked.target.rows(material.train_table), held_out)
-
-
 def scores_of(
     family: Family, model: nn.Module, material: Material, subjects: Sequence[Subject], run: Run
 ) -> Scores:
-    """Ask a model for the rows of all requests and for all held-out rows, each once."""
+    """Ask a model for the rows of all requests and for all held-out rows, each once.
+
+    Raises:
+        ExpungeError: requests name all held-out rows.
+    """
     held = _scored(family, model, material.held_out, run)
     named = {row for subject in subjects for row in subject.train.tolist()}
     rows = torch.tensor(sorted(named), dtype=torch.int64)
@@ -79,6 +65,11 @@ def scores_of(
     free = torch.ones(len(held), dtype=torch.bool)
     for subject in subjects:
         free[subject.held_out] = False
+    if not free.any():
+        raise ExpungeError(
+            "Every held-out row belongs to a request, so that nothing is left to measure what was "
+            "kept on; register the model with more held-out rows."
+        )
     return Scores(
         {s.request: _mean(own[place[s.train]]) for s in subjects},
         {s.request: _mean(held[s.held_out]) for s in subjects},

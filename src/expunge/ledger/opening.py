@@ -6,6 +6,7 @@ and the keys in ``keys``, which belong on another disk as soon as the ledger is 
 
 import os
 import secrets as randomness
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from expunge.ledger.vault import Stored, Vault
 URL, KEYS = "EXPUNGE_LEDGER", "EXPUNGE_LEDGER_KEYS"
 """Environment: the URL of the ledger, and the folder of its keys."""
 DEFAULT = "sqlite:///ledger/ledger.db"
+SCRATCH = "expunge-ledger-"
+"""How folders of content that is not encrypted begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +62,8 @@ class Ledger:
         database = Database(_url(url))
         place = _keys_folder(database, keys)
         store = _store(database, store)
-        fresh = not _has_ledger(database)
-        opened = _opened_keys(place, fresh)
-        Vault(store, opened)  # a wrong URL is said before anything is made
+        Vault(store, Keys.generate())  # a wrong URL is said before anything is made
+        opened = _opened_keys(place, fresh=not _has_ledger(database))
         database.migrate()
         with database.writing() as connection:
             if one(connection, "meta", key="keys") is None:
@@ -129,8 +131,8 @@ class Ledger:
     def file(self, address: str) -> Iterator[Path]:
         """The content of an object as a file, for as long as it is read."""
         stored = self.stored(address)
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-            path = Path(folder) / "content.safetensors"
+        with _scratch() as folder:
+            path = folder / "content.safetensors"
             self.vault.get_file(stored, path)
             yield path
 
@@ -147,8 +149,8 @@ class Ledger:
 
     def put_file(self, save: Callable[[Path], None], kind: str) -> Stored:
         """Encrypt what ``save`` writes to a file."""
-        with tempfile.TemporaryDirectory(prefix="expunge-") as folder:
-            path = Path(folder) / "content.safetensors"
+        with _scratch() as folder:
+            path = folder / "content.safetensors"
             save(path)
             return self.vault.put_file(path, kind)
 
@@ -156,6 +158,31 @@ class Ledger:
         with self.database.writing() as connection:
             keep(connection, "drafted", [(stored, f"run:{run}", role)])
         return stored.address
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder of this process and user alone for content that is not encrypted."""
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def sweep_scratch() -> None:
+    """Remove what processes of this machine left unencrypted when they were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
+        process = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def keep(

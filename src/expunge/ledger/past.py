@@ -42,6 +42,7 @@ class Answer:
         parameters: its fields.
         settings: where they come from.
         aggregation: the rule that all changes are combined by from here on; None where it stays.
+        given: ``name`` and ``parameters`` of a guard or a repair; None for the request's own.
     """
 
     request: str
@@ -52,6 +53,7 @@ class Answer:
     parameters: Mapping[str, Any]
     settings: str
     aggregation: str | None = None
+    given: Mapping[str, Any] | None = None
 
     @property
     def guards(self) -> bool:
@@ -186,6 +188,7 @@ def answer_of(found: Mapping[str, Any]) -> Answer:
         found["parameters"],
         found["settings"],
         found["aggregation"],
+        found["given"],
     )
 
 

@@ -12,7 +12,7 @@ from expunge.errors import ExpungeError, IntegrityError
 
 
 class UnavailableError(ExpungeError):
-    """The database is locked, full, stopped or unreachable; the same may succeed later."""
+    """A store is locked, full, stopped or unreachable; the same may succeed later."""
 
 
 Telling = Callable[[str], ExpungeError]

@@ -17,9 +17,10 @@ from expunge.ledger.material import Material, Source, with_rows
 from expunge.ledger.measuring import Figures, scores_of
 from expunge.ledger.opening import Ledger, fresh_id, keep
 from expunge.ledger.past import StoredHistory
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import OtherAggregation, OtherMethod, Policy
 from expunge.ledger.rows import one
 from expunge.ledger.vault import Stored
+from expunge.run_file.made import make, registered
 from expunge.signals.ask import metric_of
 from expunge.storage import write_tensors
 
@@ -41,13 +42,15 @@ def register(
         material: what the source gives, where it is in memory already.
 
     Raises:
-        ExpungeError: the name is taken or cannot be one, or the material cannot be used.
+        ExpungeError: the name is taken or cannot be one, a repair of the policy is unknown, or the
+            material cannot be used.
     """
     if not NAME.fullmatch(name):
         raise ExpungeError(
             f"The model name {name!r} was given; up to 63 lower-case letters, digits, '.', '-' and "
             "'_' are expected, the first a letter or a digit."
         )
+    _check_repairs(policy)
     _check_free(ledger, name)
     given = source.material() if material is None else material
     model = fresh_id("m")
@@ -122,6 +125,15 @@ def register(
         ]
         keep(connection, "registered", owned, writes)
     return model
+
+
+def _check_repairs(policy: Policy) -> None:
+    """Refuse a policy whose repairs could never be tried."""
+    for repair in policy.repairs:
+        if isinstance(repair, OtherMethod):
+            make(registered("methods", repair.name), repair.parameters)
+        if isinstance(repair, OtherAggregation):
+            registered("aggregations", repair.name)
 
 
 def _check_free(ledger: Ledger, name: str) -> None:

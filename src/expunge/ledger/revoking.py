@@ -1,21 +1,18 @@
 """Revoking: the model as it would be without a request.
 
-Answers given before it stay. Of those given after it, a delta made on the same base with data that
-did not leave out the revoked rows stays as it is, and is folded again with the others; everything
-else (new weights, and deltas made with retain data that excluded them) is made again, in order. So
-the result equals the run without the request by construction.
+A delta made on the same base with data that did not leave out the revoked rows stays as it is, and
+is folded again with the others. What was made from other weights (new weights, guards), or with
+data that left out the revoked rows, is made again, in order. So the result equals the run without
+the request by construction.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
 from expunge.errors import ExpungeError
-from expunge.ledger import steps
+from expunge.ledger.answering import again
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredHistory
-from expunge.ledger.rows import Record, one
+from expunge.ledger.rows import Record
 from expunge.ledger.standing import Standing
+from expunge.ledger.steps import current_history, draft, request_row
 from expunge.ledger.tables import RequestState
 
 REVOCABLE = (RequestState.PUBLISHED.value, RequestState.GUARDED.value)
@@ -41,36 +38,38 @@ def check_revocable(row: Record) -> None:
 
 
 def without(ledger: Ledger, standing: Standing, run: str, request: str) -> str:
-    """The address of the history as if a request had not come; what has to be is made again."""
-    past = steps.read_history(ledger, steps.version_of(ledger, standing.row)["history"])
-    found, later = past.before(request)
-    again = past.current.base != found.current.base
-    for answer in later:
-        if not again and stays(answer, found, request):
-            found = found.with_answer(answer)
-            continue
-        before = found
-        address = steps.draft(ledger, run, before)
-        found = steps.read_history(
-            ledger,
-            steps.unlearn(ledger, standing, run, answer.request, address, _method(ledger, answer)),
-        )
-        again = again or found.current.base != before.current.base
-    return steps.draft(ledger, run, found)
+    """The address of the history as if a request had not come; what has to be is made again.
 
-
-def stays(answer: Answer, found: StoredHistory, request: str) -> bool:
-    """Whether an answer would be the same without the request."""
-    same_base = all(change.kind != "replacement" for change in answer.changes)
-    return same_base and request not in answer.excluded
-
-
-def _method(ledger: Ledger, answer: Answer) -> tuple[str, Mapping[str, Any]] | None:
-    """What a repair chose is taken again; the request's own method is found as it was."""
-    if answer.settings == "repair":
-        return answer.method, answer.parameters
+    Raises:
+        ExpungeError: it was sealed or revoked since the revocation was asked for.
+    """
     with ledger.database.reading() as connection:
-        row = one(connection, "requests", id=answer.request)
-    if row is not None and row["method"] and json.loads(row["parameters"]):
-        return row["method"], json.loads(row["parameters"])
-    return None
+        check_revocable(request_row(connection, request))
+    past = current_history(ledger, standing.row)
+    first = past.epochs[0]
+    found = StoredHistory.of(past.rule, first.base, first.address, past.sealed)
+    same = True  # whether the weights so far are those of the history
+    for epoch in past.epochs:
+        for answer in epoch.answers:
+            if answer.request == request:
+                same = same and answer.guards
+            elif stays(answer, request, same, same_base=found.current.base == epoch.base):
+                found = found.with_answer(answer)
+            else:
+                found = again(ledger, standing, run, answer, found)
+                same = same and answer.guards
+    return draft(ledger, run, found)
+
+
+def stays(answer: Answer, request: str, same: bool, same_base: bool) -> bool:
+    """Whether an answer would be the same without a request.
+
+    Args:
+        answer: one that was given before or after it.
+        request: its id.
+        same: whether the weights before the answer would be the same.
+        same_base: whether the base would.
+    """
+    if request in answer.excluded:
+        return False
+    return same_base if all(c.kind == "delta" for c in answer.changes) else same

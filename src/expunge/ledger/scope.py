@@ -116,6 +116,11 @@ def hashes_of_rows(keys: Keys, ids: Sequence[str]) -> bytes:
     return b"".join(sorted(bytes.fromhex(keys.hashed("row", name)) for name in ids))
 
 
+def held_out_names(ids: Sequence[str]) -> list[str]:
+    """The names under which ids of held-out rows are hashed: they may be ids of training rows."""
+    return [f"held out/{name}" for name in ids]
+
+
 def among(keys: Keys, ids: Sequence[str], hashes: bytes) -> Tensor:
     """Which rows (n,) bool have their hash in ``hashes``."""
     known = {hashes[i : i + HASH] for i in range(0, len(hashes), HASH)}

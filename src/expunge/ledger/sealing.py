@@ -6,21 +6,24 @@ gone, no copy of the object can be read, wherever it lies. What stays of a seale
 number, its kind, its keyed hashes, its figures and its certificate.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from expunge import __version__
+from sqlalchemy import Connection
+
 from expunge.changes.deletion import DeletionState
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.errors import ExpungeError
 from expunge.ledger import steps
-from expunge.ledger.canonical import sha256
-from expunge.ledger.certificate import Removal, sign, statement
-from expunge.ledger.chain import Erase, Write, append, last, ledger_time
+from expunge.ledger.answering import again
+from expunge.ledger.chain import Erase, Write, append, stamp
+from expunge.ledger.collecting import remove_destroyed
 from expunge.ledger.material import Source
-from expunge.ledger.opening import Ledger, keep, used
+from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.past import StoredHistory
+from expunge.ledger.publishing import state_of_history
+from expunge.ledger.resolving import EARLIER
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.standing import Standing
 from expunge.ledger.tables import RequestState
@@ -30,6 +33,8 @@ KEPT_ROLES = ("certificate", "figures", "row hashes")
 """What stays of a sealed request and of the versions before: signatures, scores, hashes."""
 OWN = {"spec", "policy", "columns"}
 """What a model needs after it was sealed."""
+OPEN = (RequestState.RECEIVED.value, RequestState.RUNNING.value, RequestState.GUARDED.value)
+"""States of a request whose account is still to be read."""
 
 
 @dataclass(frozen=True)
@@ -50,41 +55,60 @@ class Plan:
 
 
 def sealed_requests(ledger: Ledger, model: Record, before: str | None) -> list[Record]:
-    """The requests that a seal takes: published before a time, and in the history.
+    """The requests that a seal takes: published before a time, and all that were answered before
+    the last of these.
+
+    Args:
+        ledger: where.
+        model: its row.
+        before: a day or a time as ISO 8601, in UTC where it names no zone; None for now.
 
     Raises:
-        ExpungeError: there is none, or one of them is suppressed by a guard alone.
+        ExpungeError: there is none, one of them is suppressed by a guard alone, or ``before`` is no
+            time.
     """
-    past = steps.read_history(ledger, steps.version_of(ledger, model)["history"])
+    until = None if before is None else _moment(before)
+    past = steps.current_history(ledger, model)
     with ledger.database.reading() as connection:
-        found = [one(connection, "requests", id=request) for request in past.requests()]
-    taken = [
-        row for row in found if row is not None and (before is None or row["updated_at"] < before)
-    ]
-    if not taken:
+        found = [steps.request_row(connection, request) for request in past.requests()]
+    places = [i for i, row in enumerate(found) if until is None or row["updated_at"] < until]
+    if not places:
         raise ExpungeError(
             f"No request for {model['name']!r} was published"
             + ("" if before is None else f" before {before}")
             + " and is not sealed yet; there is nothing to seal."
         )
-    guarded = [row["id"] for row in taken if row["state"] == RequestState.GUARDED.value]
+    taken = found[: places[-1] + 1]
+    _check_weights(past, [row["id"] for row in taken])
+    return taken
+
+
+def _moment(given: str) -> str:
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise ExpungeError(
+            f"The time {given!r} was given; a day or a time is expected, such as 2026-01-31."
+        ) from None
+    return stamp(found if found.tzinfo else found.replace(tzinfo=UTC))
+
+
+def _check_weights(past: StoredHistory, requests: Collection[str]) -> None:
+    guarded = [a.request for a in past.guards() if a.request in requests]
     if guarded:
         raise ExpungeError(
-            f"The request {guarded[0]} is suppressed by a guard, and its weights are not published "
-            "yet; let the worker finish it first."
+            f"The request {guarded[0]} is suppressed by a guard, and the weights still hold it; "
+            "have it answered by a method that changes them, or revoke it, and then seal."
         )
-    order = {request: i for i, request in enumerate(past.requests())}
-    last_taken = max(order[row["id"]] for row in taken)
-    return [r for r in found if r is not None and order[r["id"]] <= last_taken]
 
 
 def plan(ledger: Ledger, model: Record, before: str | None = None) -> Plan:
     """What a seal would destroy; nothing is changed."""
-    taken = sealed_requests(ledger, model, before)
-    past = steps.read_history(ledger, steps.version_of(ledger, model)["history"])
-    ids = [row["id"] for row in taken]
-    going = _going(ledger, model, ids, keep_current=())
+    ids = [row["id"] for row in sealed_requests(ledger, model, before)]
+    past = steps.current_history(ledger, model)
+    later = tuple(r for r in past.requests() if r not in ids)
     with ledger.database.reading() as connection:
+        going = _going(connection, model, ids, needed=())
         found = [one(connection, "objects", address=address) for address in going]
     counted: dict[str, tuple[int, int]] = {}
     for row in found:
@@ -92,12 +116,8 @@ def plan(ledger: Ledger, model: Record, before: str | None = None) -> Plan:
             number, size = counted.get(row["kind"], (0, 0))
             counted[row["kind"]] = number + 1, size + row["size"]
     source = Source.of_bytes(ledger.read(model["spec"]))
-    return Plan(
-        tuple(ids),
-        tuple(r for r in past.requests() if r not in ids),
-        tuple((kind, *counted[kind]) for kind in sorted(counted)),
-        outside(source),
-    )
+    objects = tuple((kind, *counted[kind]) for kind in sorted(counted))
+    return Plan(tuple(ids), later, objects, outside(source))
 
 
 def outside(source: Source) -> tuple[str, ...]:
@@ -114,14 +134,18 @@ def outside(source: Source) -> tuple[str, ...]:
     )
 
 
-def fold(ledger: Ledger, standing: Standing, run: str, requests: list[str]) -> str:
+def fold(ledger: Ledger, standing: Standing, run: str, requests: Collection[str]) -> str:
     """The address of a history on a new base, which the answers to these requests were folded into.
 
     Later answers are made again from it, in order.
+
+    Raises:
+        ExpungeError: none of them is in the history any more, or one is suppressed by a guard.
     """
-    past = steps.read_history(ledger, steps.version_of(ledger, standing.row)["history"])
-    until, later = _until(past, set(requests))
-    model = standing.deployment(until).model
+    past = steps.current_history(ledger, standing.row)
+    _check_weights(past, requests)
+    until, later = past.until(requests)
+    model = standing.deployment(until, guards=False).model
     digest = digest_of(model)
     address = ledger.draft_file(
         run,
@@ -129,153 +153,35 @@ def fold(ledger: Ledger, standing: Standing, run: str, requests: list[str]) -> s
         "base",
         "base",
     )
-    found = StoredHistory.of(past.aggregation, digest, address)
-    if not later:
-        return steps.draft(ledger, run, found)
-    gone = standing.gone(requests)
-    after = replace(standing, material=standing.material.without(gone), _bases={}, _changes={})
+    found = StoredHistory.of(until.aggregation, digest, address, _sealed(until).value)
+    after = standing.after_seal(requests)
     for answer in later:
-        start = steps.draft(ledger, run, found)
-        repair = (answer.method, answer.parameters) if answer.settings == "repair" else None
-        found = steps.read_history(
-            ledger, steps.unlearn(ledger, after, run, answer.request, start, repair)
-        )
+        found = again(ledger, after, run, answer, found)
     return steps.draft(ledger, run, found)
 
 
-def _until(past: StoredHistory, requests: set[str]) -> tuple[StoredHistory, tuple[Any, ...]]:
-    """The history up to the last of these requests, and the answers after it."""
-    for i in range(len(past.epochs) - 1, -1, -1):
-        epoch = past.epochs[i]
-        for k in range(len(epoch.answers) - 1, -1, -1):
-            if epoch.answers[k].request in requests:
-                later = [*epoch.answers[k + 1 :]]
-                later += [a for e in past.epochs[i + 1 :] for a in e.answers]
-                found = StoredHistory(past.aggregation, past.epochs[: i + 1])
-                latest = replace(epoch, answers=epoch.answers[: k + 1])
-                found = replace(found, epochs=(*past.epochs[:i], latest))
-                new = [c for c in epoch.answers[k].changes if c.kind == "replacement"]
-                if new:  # its new weights began the epoch that follows
-                    base = replace(past.epochs[i + 1], answers=())
-                    found = replace(found, epochs=(*found.epochs, base))
-                return found, tuple(later)
-    return past, ()
+def _sealed(until: StoredHistory) -> DeletionState:
+    """The state of a base that this was folded into, when what it was folded from is destroyed."""
+    earlier = state_of_history(until)
+    anew = earlier in (DeletionState.RETRAINED, DeletionState.EXACT)
+    return earlier if earlier is not None and anew else DeletionState.SEALED
 
 
-def publish(
-    ledger: Ledger, standing: Standing, run: str, requests: list[str], history: str, figures: str
-) -> str:
-    """Make the sealed history the current version, and mark its requests; its id."""
-    with ledger.database.reading() as connection:
-        found = one(connection, "versions", run=run, cause="seal")
-        if found is not None:
-            return str(found["id"])
-        sealed = rows(connection, "requests", id=requests)
-        at, anchor = ledger_time(connection), last(connection)
-    before = steps.version_of(ledger, standing.row)
-    past = steps.read_history(ledger, history)
-    weights, state = _weights(standing, past, requests, before)
-    number, model = before["number"] + 1, standing.row["id"]
-    removal = Removal(
-        model=standing.row["name"],
-        version=number,
-        parent=before["number"],
-        cause="seal",
-        before=before["weights_digest"],
-        after=weights,
-        request_hashes=tuple(sorted(row["scope_hash"] for row in sealed)),
-        kinds=_kinds(sealed),
-        method=None,
-        parameters={},
-        settings=None,
-        aggregation=past.aggregation,
-        strengths={},
-        code_version=__version__,
-        seed=standing.material.seed,
-        deletion_state=state.value,
-        figures=steps.figures_of(ledger, figures),
-        not_covered=steps.not_covered(state),
-        issued_at=at,
-        anchor=anchor,
-    )
-    name = f"{standing.row['name']}@{number}"
-    envelope = sign(statement(name, weights, removal.to_json()), ledger.keys)
-    certificate = ledger.vault.put(envelope, "certificate")
-    version = f"{model}@{number}"
-    owner = f"version:{version}"
-    with ledger.database.writing() as connection:
-        at = ledger_time(connection)
-        writes: list[Write | Erase] = [
-            Write(
-                "versions",
-                {"id": version},
-                {
-                    "model": model,
-                    "number": number,
-                    "parent": before["id"],
-                    "run": run,
-                    "cause": "seal",
-                    "history": history,
-                    "weights_digest": weights,
-                    "deletion_state": state.value,
-                    "figures": figures,
-                    "certificate": certificate.address,
-                    "certificate_digest": sha256(envelope),
-                    "created_at": at,
-                },
-            ),
-            Write(
-                "models",
-                {"id": model},
-                {
-                    "version": number,
-                    "base": past.epochs[0].address,
-                    "base_digest": past.epochs[0].base,
-                    "sealed_before": at,
-                },
-            ),
-            used(past.epochs[0].address, f"model:{model}", "base"),
-            used(history, owner, "history"),
-            used(figures, owner, "figures"),
-            *(used(address, owner, "part") for address in sorted(past.addresses())),
-            *(Write("requests", {"id": request}, {"sealed": True}) for request in requests),
-        ]
-        keep(connection, "sealed", [(certificate, owner, "certificate")], writes)
-    return version
-
-
-def _weights(
-    standing: Standing, past: StoredHistory, requests: list[str], before: Record
-) -> tuple[str, DeletionState]:
-    """Digest and deletion state of what is left when base and changes are gone."""
-    if past.current.answers:  # later answers stand on the new base, and can be taken back
-        after = replace(
-            standing, material=standing.material.without(standing.gone(requests)), _bases={}
-        )
-        return digest_of(after.deployment(past, guards=False).model), DeletionState.EDITED
-    earlier = before["deletion_state"]
-    anew = earlier in (DeletionState.RETRAINED.value, DeletionState.EXACT.value)
-    return past.current.base, DeletionState(earlier) if anew else DeletionState.SEALED
-
-
-def _kinds(sealed: Iterable[Record]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for row in sealed:
-        found[row["kind"]] = found.get(row["kind"], 0) + 1
-    return found
-
-
-def destroy(ledger: Ledger, standing: Standing, requests: list[str]) -> int:
+def destroy(ledger: Ledger, model: str) -> int:
     """Destroy the keys and the objects that the seal leaves behind; how many. May be repeated."""
-    model = standing.row["id"]
     with ledger.database.reading() as connection:
         row = one(connection, "models", id=model)
+        sealed = rows(connection, "requests", model=model, sealed=True)
     assert row is not None
+    requests = [request["id"] for request in sealed]
     version = steps.version_of(ledger, row)
     current = steps.read_history(ledger, version["history"]).addresses()
-    going = _going(ledger, row, requests, keep_current=(*current, version["history"], row["base"]))
     with ledger.database.writing() as connection:
-        writes: list[Write | Erase] = []
+        going = _going(connection, row, requests, {*current, version["history"], row["base"]})
+        writes: list[Write | Erase] = [
+            Write("requests", {"id": request}, {"sealed": True})
+            for request in _repeated(connection, model)
+        ]
         for address in going:
             writes += [
                 Erase("uses", {"address": address, "owner": use["owner"], "role": use["role"]})
@@ -284,47 +190,48 @@ def destroy(ledger: Ledger, standing: Standing, requests: list[str]) -> int:
             writes.append(Write("objects", {"address": address}, {"destroyed": True}))
         if writes:
             append(connection, "destroyed", writes)
-    with ledger.database.reading() as connection:
-        gone = rows(connection, "objects", destroyed=True)
-    for found in gone:
-        ledger.vault.destroy(found["address"])
+    remove_destroyed(ledger)
+    sweep_scratch()
     return len(going)
 
 
+def _repeated(connection: Connection, model: str) -> list[str]:
+    """Requests that named what was forgotten already: their words and accounts name it, too."""
+    found = rows(connection, "requests", model=model, reason=EARLIER, sealed=False)
+    return [row["id"] for row in found]
+
+
 def _going(
-    ledger: Ledger, model: Record, requests: list[str], keep_current: Iterable[str]
+    connection: Connection, model: Record, requests: Collection[str], needed: Collection[str]
 ) -> list[str]:
     """Addresses of what is destroyed with these requests.
 
-    That is every object of theirs and of the model's runs and versions up to now, save what a seal
+    That is every object of theirs and of the model's runs and versions up to now, the accounts of
+    all requests that have ended (they name rows), and what nothing uses any more; save what a seal
     keeps, what the current version is made of, and what requests that stay still need.
     """
-    with ledger.database.reading() as connection:
-        runs_ = [r["id"] for r in rows(connection, "runs", model=model["id"])]
-        versions = [v["id"] for v in rows(connection, "versions", model=model["id"])]
-        other = [
-            r["id"]
-            for r in rows(connection, "requests", model=model["id"])
-            if r["id"] not in requests
-        ]
-        owners = {
-            *(f"run:{run}" for run in runs_),
-            *(f"version:{version}" for version in versions),
-            *(f"request:{request}" for request in requests),
-        }
-        uses = rows(connection, "uses")
-        objects = {row["address"] for row in rows(connection, "objects", destroyed=False)}
-    needed = set(keep_current) | {
-        use["address"]
-        for use in uses
-        if use["role"] in KEPT_ROLES
-        or use["owner"] in {f"request:{request}" for request in other}
-        or (use["owner"] == f"model:{model['id']}" and use["role"] in OWN)
+    taken_requests = {*requests, *_repeated(connection, model["id"])}
+    runs = [r["id"] for r in rows(connection, "runs", model=model["id"])]
+    versions = [v["id"] for v in rows(connection, "versions", model=model["id"])]
+    other = {
+        f"request:{r['id']}": r["state"]
+        for r in rows(connection, "requests", model=model["id"])
+        if r["id"] not in taken_requests
     }
-    taken = {use["address"] for use in uses if use["owner"] in owners}
-    taken |= {
-        use["address"]
-        for use in uses
-        if use["owner"] == f"model:{model['id']}" and use["role"] == "base"
+    owners = {
+        *(f"run:{run}" for run in runs),
+        *(f"version:{version}" for version in versions),
+        *(f"request:{request}" for request in taken_requests),
     }
-    return sorted((taken - needed) & objects)
+    kept, taken, used = set(needed), set(), set()
+    own = f"model:{model['id']}"
+    for use in rows(connection, "uses"):
+        address, owner, role = use["address"], use["owner"], use["role"]
+        used.add(address)
+        told = role == "account" and other.get(owner) not in OPEN
+        if role in KEPT_ROLES or (owner == own and role in OWN) or (owner in other and not told):
+            kept.add(address)
+        elif owner in owners or (owner == own and role == "base") or owner in other:
+            taken.add(address)
+    objects = {row["address"] for row in rows(connection, "objects", destroyed=False)}
+    return sorted(((taken & objects) | (objects - used)) - kept)

@@ -104,19 +104,33 @@ class Latest:
     def get(self) -> Version:
         """The current version. One that was published since is built once, by one caller; all
         others are given the old one until it stands."""
-        with self.ledger.database.reading() as connection:
-            number = model_row(connection, self.model)["version"]
+        number = self._number()
         known = self._version
-        if known is not None and known.number == number:
+        if known is not None and known.number >= number:
             return known
         if self._lock.acquire(blocking=known is None):
             try:
-                if self._version is None or self._version.number != number:
-                    self._version = built(self.ledger, self.model)
+                if self._version is None or self._version.number < number:
+                    self._version = self._built(number)
             finally:
                 self._lock.release()
         assert self._version is not None
         return self._version
+
+    def _number(self) -> int:
+        with self.ledger.database.reading() as connection:
+            return int(model_row(connection, self.model)["version"])
+
+    def _built(self, number: int) -> Version:
+        """A version, or the one that took its place, and its objects, while it was built."""
+        while True:
+            try:
+                return built(self.ledger, self.model, number)
+            except ExpungeError:
+                newer = self._number()
+                if newer == number:
+                    raise
+                number = newer
 
 
 def materialise(ledger: Ledger, model: str, out: Path, number: int | None = None) -> Path:

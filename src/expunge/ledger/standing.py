@@ -4,8 +4,8 @@ What was read from a model's source is kept for the next step of the same proces
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from expunge.changes.kinds import Change, Replacement
 from expunge.changes.refusal import Refusal
 from expunge.deployment import Deployment
 from expunge.errors import IntegrityError
+from expunge.ledger.keys import Keys
 from expunge.ledger.material import Material, Source, check_rows
-from expunge.ledger.measuring import Subject, subject_of
+from expunge.ledger.measuring import Subject
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredChange, StoredHistory, standing
 from expunge.ledger.policy import Policy
 from expunge.ledger.rows import Record, one, rows
-from expunge.ledger.scope import Scope, among
+from expunge.ledger.scope import Scope, among, held_out_names
 from expunge.ledger.tables import RequestState
 from expunge.requests import Request, Rows
 from expunge.storage import digest, read_tensors
@@ -63,6 +64,7 @@ class Standing:
         source: where its material comes from.
         material: its rows without those of sealed requests; its module has the weights of the
             registered or sealed base.
+        sealed_rows: keyed hashes of the rows of sealed requests.
     """
 
     ledger: Ledger
@@ -70,6 +72,7 @@ class Standing:
     policy: Policy
     source: Source
     material: Material
+    sealed_rows: bytes = b""
     _bases: dict[str, nn.Module] = field(default_factory=dict)
     _changes: dict[str, Change] = field(default_factory=dict)
 
@@ -93,9 +96,16 @@ class Standing:
         material = source.material(tensors)
         gone, sealed = _hashes(ledger, row["id"])
         check_rows(source, material, ledger.keys, gone)
-        if sealed:
-            material = material.without(among(ledger.keys, material.train.ids, sealed))
-        return cls(ledger, row, policy, source, material)
+        return cls(ledger, row, policy, source, _left(material, ledger.keys, sealed), sealed)
+
+    def after_seal(self, requests: Collection[str]) -> "Standing":
+        """The same without the rows of some requests, as it is once they are sealed."""
+        with self.ledger.database.reading() as connection:
+            found = [one(connection, "requests", id=request) for request in requests]
+        hashes = b"".join(self.ledger.read(row["row_hashes"]) for row in found if row is not None)
+        left = _left(self.material, self.ledger.keys, hashes)
+        sealed = self.sealed_rows + hashes
+        return replace(self, material=left, sealed_rows=sealed, _bases={}, _changes={})
 
     def deployment(self, history: StoredHistory, guards: bool = True) -> Deployment:
         """The model after a history.
@@ -171,9 +181,19 @@ class Standing:
             by_id = {row["id"]: row for row in rows(connection, "requests", id=list(requests))}
         for request, asked in requests.items():
             scope = Scope.of_bytes(self.ledger.read(by_id[request]["scope"]))
-            named = Rows(scope.column, scope.values)
-            found.append(subject_of(request, asked, named, self.material))
+            train = asked.target.rows(self.material.train_table)
+            held_out = self.named_held_out(scope.target)
+            found.append(Subject(request, asked.target.kind, train, held_out))
         return found
+
+    def named_held_out(self, named: Rows) -> Tensor:
+        """Positions (n,) of the held-out rows that a request names."""
+        table = self.material.held_out_table
+        if named.column not in table.column_names:
+            return torch.empty(0, dtype=torch.int64)
+        wanted = set(named.values)
+        found = [i for i, value in enumerate(table[named.column][:]) if str(value) in wanted]
+        return torch.tensor(found, dtype=torch.int64)
 
     def gone(self, ids: Iterable[str]) -> Tensor:
         """Training rows (n,) bool that these requests named."""
@@ -181,6 +201,16 @@ class Standing:
         for asked in self.requests(ids).values():
             found[asked.target.rows(self.material.train_table)] = True
         return found
+
+
+def _left(material: Material, keys: Keys, hashes: bytes) -> Material:
+    """The material without the rows that have one of these hashes."""
+    if not hashes:
+        return material
+    return material.without(
+        among(keys, material.train.ids, hashes),
+        among(keys, held_out_names(material.held_out.ids), hashes),
+    )
 
 
 def _hashes(ledger: Ledger, model: str) -> tuple[bytes, bytes]:

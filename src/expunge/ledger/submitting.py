@@ -3,7 +3,6 @@
 No model and no table is loaded here: a request takes milliseconds, whatever it asks for.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -75,14 +74,17 @@ def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
             found = _repeated(ledger, connection, row["id"], asked.key)
             if found is not None:
                 return found
+        now = ledger_time(connection)
     asked = replace(asked, scope=_checked(ledger, row, asked))
     policy = Policy.model_validate_json(ledger.read(row["policy"]))
+    deadline = _deadline(asked.deadline, now, policy)
     request = fresh_id("r")
     scope = ledger.vault.put(asked.scope.to_bytes(asked.metadata), "scope")
     with ledger.database.writing() as connection:
         if asked.key is not None:
             found = _repeated(ledger, connection, row["id"], asked.key)
             if found is not None:  # the same request came twice at once
+                ledger.vault.destroy(scope.address)
                 return found
         at = ledger_time(connection)
         number = 1 + (
@@ -106,7 +108,7 @@ def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
                     "aggregation": asked.aggregation,
                     "strength": asked.strength,
                     "priority": asked.priority,
-                    "deadline": _deadline(asked.deadline, at, policy),
+                    "deadline": deadline,
                     "idempotency_hash": _key_hash(ledger, asked.key),
                     "state": RequestState.RECEIVED.value,
                     "reason": None,
@@ -193,18 +195,3 @@ def _deadline(given: str | None, at: str, policy: Policy) -> str:
     if found <= moment:
         raise ExpungeError(f"The deadline {given} is past; it is {at}. Give a later one.")
     return stamp(found)
-
-
-def scope_of(ledger: Ledger, row: Record) -> Scope:
-    """What a request names.
-
-    Raises:
-        ExpungeError: it was destroyed when the history was sealed.
-    """
-    return Scope.of_bytes(ledger.read(row["scope"]))
-
-
-def parameters_of_row(row: Record) -> dict[str, Any]:
-    """The fields of the method that a request gave."""
-    found: dict[str, Any] = json.loads(row["parameters"])
-    return found

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.ledger.canonical import sha256
 from expunge.ledger.keys import Keys
+from expunge.ledger.refusals import UnavailableError
 
 CHUNK = 16 * 2**20
 """Bytes of content per chunk of a new object; a stored object names its own."""
@@ -535,7 +536,7 @@ def _said(what: str, then: str, *failures: type[Exception]) -> Iterator[None]:
         yield
     except failures as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise ExpungeError(f"{what} ({reason}); {then}.") from None
+        raise UnavailableError(f"{what} ({reason}); {then}.") from None
 
 
 def _flush(handle: BinaryIO) -> None:

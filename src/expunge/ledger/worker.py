@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID
 from filelock import FileLock, Timeout
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from expunge.errors import ExpungeError
-from expunge.ledger import runs
+from expunge.ledger import queueing, refusals, runs
 from expunge.ledger.chain import ledger_time
-from expunge.ledger.opening import Ledger
+from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.rows import Record, note, rows
 
 QUEUE = "runs"
@@ -85,8 +86,8 @@ def _workflow(run: str) -> str:
     try:
         return runs.Conductor(ledger, step).conduct(run)
     except Exception:  # the store is out of reach, or a fault of the program: both are resumed
-        DBOS.run_step({"name": "interrupt"}, lambda: runs.interrupt(ledger, run))
-        return runs.INTERRUPTED
+        DBOS.run_step({"name": "interrupt"}, lambda: queueing.interrupt(ledger, run))
+        return queueing.INTERRUPTED
 
 
 @dataclass
@@ -104,57 +105,80 @@ class Worker:
     told: Callable[[str, str], None] | None = None
 
     def until_idle(self) -> dict[str, str]:
-        """Work until nothing waits; the runs that ended, with their states."""
-        return self._work(lambda active: not active)
+        """Work until nothing waits, and what is interrupted was tried a few times; the runs that
+        ended, with their states."""
+        return self._work(self._idle)
 
     def forever(self, stop: Callable[[], bool]) -> dict[str, str]:
-        """Work until ``stop`` says so; what is under way is taken up by the next worker."""
-        return self._work(lambda _: stop())
+        """Work until ``stop`` says so; what is under way is taken up by the next worker. What is
+        interrupted is tried again for ever, less and less often."""
+        return self._work(lambda _, __: stop())
 
-    def _work(self, done: Callable[[list[str]], bool]) -> dict[str, str]:
+    def _work(self, done: Callable[[Mapping[str, str], bool], bool]) -> dict[str, str]:
+        if self.ledger.keys.signing is None:
+            raise ExpungeError(
+                "A worker signs certificates, and only the public key was given; give the folder "
+                "that holds signing.pem, or set EXPUNGE_SIGNING_KEY_FILE."
+            )
+        sweep_scratch()
         ended: dict[str, str] = {}
-        with self._alone() as name, _launched(self.ledger, name):
+        with _told(self.ledger), self._alone() as name, _launched(self.ledger, name):
             tries: dict[str, int] = {}
-            under_way: dict[str, Any] = {}
+            earliest: dict[str, float] = {}
+            under_way: dict[str, tuple[str | None, Any]] = {}
             while True:
                 self._take_over(name)
-                for row in runs.due(self.ledger):
+                for row in queueing.due(self.ledger):
                     run = row["id"]
-                    if run not in under_way and tries.get(run, 0) < TRIES:
-                        tries[run] = tries.get(run, 0) + 1
-                        under_way[run] = _enqueued(row)
-                for run, handle in list(under_way.items()):
+                    if run not in under_way and time.monotonic() >= earliest.get(run, 0.0):
+                        under_way[run] = row["reason"], _enqueued(row)
+                for run, (since, handle) in list(under_way.items()):
                     if handle.get_status().status in WAITING:
                         continue
                     del under_way[run]
-                    state = self._ended(run)
-                    if state == runs.INTERRUPTED and tries[run] < TRIES:
-                        continue
+                    state = self._ended(run, since)
+                    if state == queueing.INTERRUPTED:
+                        tries[run] = tries.get(run, 0) + 1
+                        pause = self.poll if tries[run] < TRIES else LONGEST
+                        earliest[run] = time.monotonic() + pause
+                        if tries[run] < TRIES:
+                            continue
                     ended[run] = state
                     if self.told is not None:
                         self.told(run, state)
-                if done(self._active(ended)):
+                if done(ended, bool(under_way)):
                     return ended
                 time.sleep(self.poll)
 
-    def _ended(self, run: str) -> str:
-        """The state of a run whose workflow has ended; interrupted where it ended too early."""
+    def _idle(self, ended: Mapping[str, str], busy: bool) -> bool:
+        """Whether all that waits was tried: what is interrupted holds up its model."""
+        if busy:  # a run may have ended, and its workflow not
+            return False
+        with self.ledger.database.reading() as connection:
+            found = rows(connection, "runs", state=queueing.ACTIVE)
+        given_up = {run for run, state in ended.items() if state == queueing.INTERRUPTED}
+        stuck = {row["model"] for row in found if row["id"] in given_up}
+        if any(row["model"] not in stuck for row in found):
+            return False
+        return set(queueing.waiting(self.ledger)) <= stuck
+
+    def _ended(self, run: str, since: str | None) -> str:
+        """The state of a run whose workflow has ended; interrupted where it ended too early.
+
+        Args:
+            run: its id.
+            since: how often it was interrupted before. A workflow that could not put down that it
+                was once more, because the database was full or away, would be found again for ever.
+        """
         with self.ledger.database.reading() as connection:
             [row] = rows(connection, "runs", id=run)
-        if row["state"] in (runs.QUEUED, runs.RUNNING):
-            runs.interrupt(self.ledger, run)
-            return runs.INTERRUPTED
+        if row["state"] in queueing.ACTIVE:
+            if row["reason"] == since:
+                queueing.interrupt(self.ledger, run)
+            return queueing.INTERRUPTED
+        if row["kind"] == queueing.SEAL and row["state"] == queueing.PUBLISHED:
+            _delete_workflows(self.ledger, row["model"])
         return str(row["state"])
-
-    def _active(self, ended: dict[str, str]) -> list[str]:
-        with self.ledger.database.reading() as connection:
-            found = rows(connection, "runs", state=runs.ACTIVE)
-            waiting = rows(connection, "requests", state="received")
-        given_up = {run for run, state in ended.items() if state == runs.INTERRUPTED}
-        stuck = {row["model"] for row in found if row["id"] in given_up}
-        return [row["id"] for row in found if row["id"] not in given_up] + [
-            row["id"] for row in waiting if row["model"] not in stuck
-        ]
 
     @contextmanager
     def _alone(self) -> Iterator[str]:
@@ -178,7 +202,13 @@ class Worker:
             connection.commit()
             with database.writing() as writing:
                 note(writing, "workers", {"id": name, "seen_at": ledger_time(writing)})
-            yield name
+            try:
+                yield name
+            finally:  # else the lock stays with a connection that waits to be used again
+                connection.execute(
+                    text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": name}
+                )
+                connection.commit()
 
     def _take_over(self, name: str) -> None:
         """Take up the workflows of workers that are gone: nobody holds their lock any more."""
@@ -204,9 +234,23 @@ class Worker:
 
 
 TRIES = 3
-"""Times that a worker takes up an interrupted run before it leaves it to the next one."""
+"""Times that a worker takes up an interrupted run before it leaves it to the next one, or waits."""
+LONGEST = 60.0
+"""Seconds after which a worker that works for ever tries it again."""
 WAITING = ("PENDING", "ENQUEUED", "DELAYED")
 """States of a workflow that has not ended."""
+
+
+@contextmanager
+def _told(ledger: Ledger) -> Iterator[None]:
+    """What a driver reports while workflows are asked for, as one sentence."""
+    try:
+        yield
+    except DBAPIError as error:
+        sentence = refusals.told(error, ledger.database.shown)
+        if sentence is None:  # a fault of the program
+            raise
+        raise sentence from None
 
 
 def _enqueued(row: Record) -> Any:
@@ -216,6 +260,17 @@ def _enqueued(row: Record) -> Any:
         SetEnqueueOptions(queue_partition_key=row["model"]),
     ):
         return DBOS.enqueue_workflow(QUEUE, _workflow, row["id"])
+
+
+def _delete_workflows(ledger: Ledger, model: str) -> None:
+    """Delete what is kept of the steps of runs that have ended, once their requests are sealed."""
+    with ledger.database.reading() as connection:
+        found = rows(connection, "runs", model=model)
+    ended = {row["id"] for row in found if row["state"] not in queueing.ACTIVE}
+    listed = DBOS.list_workflows(load_input=False, load_output=False)
+    wanted = [w.workflow_id for w in listed if w.workflow_id.partition(".")[0] in ended]
+    if wanted:
+        DBOS.delete_workflows(wanted)
 
 
 def steps_url(ledger: Ledger) -> str:

@@ -1,0 +1,256 @@
+"""Answering: a method's change for a request, a guard, a repair, and all of these made again.
+
+Guards are made for the weights that they stand around, so whenever an answer changes the weights,
+those of other requests are made again.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from expunge.changes.deletion import state_of
+from expunge.errors import ExpungeError, IntegrityError
+from expunge.ledger.canonical import sha256
+from expunge.ledger.material import parameters_of
+from expunge.ledger.opening import Ledger
+from expunge.ledger.past import Answer, StoredChange, StoredHistory
+from expunge.ledger.policy import OtherAggregation, Repair, Retraining, Strength
+from expunge.ledger.rows import Record
+from expunge.ledger.scope import Scope
+from expunge.ledger.standing import Standing, kind_of
+from expunge.ledger.steps import draft, read_history, request_row, tell
+from expunge.methods.guardrail import Guardrail
+from expunge.methods.presets import presets_of
+from expunge.methods.protocol import Method
+from expunge.requests import Named, Request
+
+Given = Mapping[str, Any]
+"""``name`` and ``parameters`` of a method in the place of the request's own."""
+GUARD: Given = {"name": Guardrail.name, "parameters": {"calibrated_on": "retain"}}
+"""What phase one of a two-phase policy answers with."""
+
+
+def unlearn(
+    ledger: Ledger,
+    standing: Standing,
+    run: str,
+    request: str,
+    history: str,
+    given: Given | None = None,
+) -> str:
+    """Let a method answer a request; the address of the history with the answer.
+
+    Args:
+        ledger: where.
+        standing: the model.
+        run: its id.
+        request: its id.
+        history: address of the history so far.
+        given: another method than the request's.
+    """
+    tell(ledger, run, "unlearn", request)
+    making = _Making(ledger, standing, run)
+    return draft(ledger, run, making.with_answer(read_history(ledger, history), request, given))
+
+
+def guard(ledger: Ledger, standing: Standing, run: str, request: str, history: str) -> str:
+    """Put a guard before the model that refuses what is to be forgotten; the address as above."""
+    tell(ledger, run, "guard", request)
+    making = _Making(ledger, standing, run)
+    return draft(ledger, run, making.with_answer(read_history(ledger, history), request, GUARD))
+
+
+def again(
+    ledger: Ledger, standing: Standing, run: str, answer: Answer, past: StoredHistory
+) -> StoredHistory:
+    """A history with an answer that is made again on it: as it was made, at the same strength."""
+    tell(ledger, run, "unlearn", answer.request)
+    making = _Making(ledger, standing, run)
+    found = making.with_answer(past, answer.request, answer.given, answer.strength)
+    return found.replaced(
+        lambda a: replace(a, aggregation=answer.aggregation) if a.request == answer.request else a
+    )
+
+
+@dataclass(frozen=True)
+class _Making:
+    ledger: Ledger
+    standing: Standing
+    run: str
+
+    def with_answer(
+        self,
+        past: StoredHistory,
+        request: str,
+        given: Given | None,
+        strength: float | None = None,
+    ) -> StoredHistory:
+        """The history with an answer to a request, and the guards of others for its weights."""
+        past = past.without_guards({request})
+        answer = self.answer(past, request, given, strength)
+        if answer.guards:
+            return past.with_answer(answer)
+        return self.guarded(past.without_guards().with_answer(answer), past.guards())
+
+    def guarded(self, past: StoredHistory, guards: Sequence[Answer]) -> StoredHistory:
+        """The history with guards made again for its weights."""
+        for other in guards:
+            past = past.with_answer(self.answer(past, other.request, other.given))
+        return past
+
+    def answer(
+        self,
+        past: StoredHistory,
+        request: str,
+        given: Given | None,
+        strength: float | None = None,
+    ) -> Answer:
+        """What a method answers on top of a history.
+
+        Raises:
+            ExpungeError: the method cannot answer, or what it returns cannot be served.
+        """
+        with self.ledger.database.reading() as connection:
+            row = request_row(connection, request)
+        method, settings = self._method(row, given)
+        material = self.standing.material
+        asked = _asked(self.ledger, row)
+        guards = method.name == Guardrail.name
+        deployment = self.standing.deployment(past, guards=guards)
+        if strength is None:
+            strength = material.strength if row["strength"] is None else row["strength"]
+        try:
+            outcome = deployment.unlearn(asked, method, material.run())
+            replaces = any(kind_of(change) == "replacement" for change in outcome.changes)
+            applied = 1.0 if replaces or guards else strength
+            deployment.serve(asked, method, outcome, applied)  # refuses what does not fit the base
+        except IntegrityError as error:  # the method's own, and not of what is stored
+            raise ExpungeError(str(error)) from None
+        by_digest = {
+            r.digest(): name for name, r in self.standing.requests(past.requests()).items()
+        }
+        preset = presets_of(outcome.changes)
+        return Answer(
+            request,
+            tuple(self._stored(change) for change in outcome.changes),
+            applied,
+            tuple(by_digest[d] for d in outcome.excluded if d in by_digest),
+            method.name,
+            preset if isinstance(preset, dict) and preset else parameters_of(method),
+            settings,
+            None if guards else row["aggregation"],
+            given,
+        )
+
+    def _method(self, row: Record, given: Given | None) -> tuple[Method, str]:
+        named = self.standing.material.method_named
+        if given is not None:
+            settings = "paper's defaults" if given == GUARD else "repair"
+            return named(given["name"], given["parameters"]), settings
+        if row["method"]:
+            return named(row["method"], json.loads(row["parameters"])), "request"
+        return self.standing.material.method, self.standing.material.settings
+
+    def _stored(self, change: Any) -> StoredChange:
+        kind = kind_of(change)
+        content: list[str] = []
+
+        def save(path: Any) -> None:
+            change.save(path)
+            content.append(sha256(path.read_bytes()))
+
+        address = self.ledger.draft_file(self.run, save, kind, kind)
+        digest = change.digest() if kind == "replacement" else content[0]
+        return StoredChange(kind, address, digest, state_of(change).value)
+
+
+def _asked(ledger: Ledger, row: Record) -> Request:
+    scope = Scope.of_bytes(ledger.read(row["scope"]))
+    found = json.loads(ledger.read(row["rows"]))
+    return replace(scope.request(), target=Chosen(scope.kind, scope.column, tuple(found["forget"])))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows that a request was resolved to, named as it names them."""
+
+    kind: str
+    column: str
+    ids: tuple[str, ...]
+
+    def rows(self, table: Named) -> torch.Tensor:
+        """Positions of those that are still there."""
+        wanted = set(self.ids)
+        found = [i for i, name in enumerate(table["id"][:]) if str(name) in wanted]
+        return torch.tensor(found, dtype=torch.int64)
+
+    def describe(self) -> Mapping[str, object]:
+        """The ids: what the request comes to."""
+        return {"ids": sorted(set(self.ids))}
+
+
+def repaired(
+    ledger: Ledger,
+    standing: Standing,
+    run: str,
+    requests: Sequence[str],
+    start: str,
+    failed: str,
+    repair: Repair,
+) -> list[tuple[str, str]]:
+    """Histories that a repair of the policy gives, each with what it is called.
+
+    Args:
+        ledger: where.
+        standing: the model.
+        run: its id.
+        requests: ids of those that are answered in the run.
+        start: address of the history before them.
+        failed: address of the history that the gate refused.
+        repair: what to try.
+
+    Raises:
+        ExpungeError: the repair cannot be tried.
+    """
+    past, making = read_history(ledger, failed), _Making(ledger, standing, run)
+
+    def drafted(found: StoredHistory) -> str:
+        return draft(ledger, run, making.guarded(found.without_guards(), found.guards()))
+
+    if isinstance(repair, Strength):
+        tries = [
+            (f"strength x {factor:g}", _changed(past, requests, _stronger(factor)))
+            for factor in repair.factors
+        ]
+        # new weights and guards have no strength
+        return [(name, drafted(found)) for name, found in tries if found != past]
+    if isinstance(repair, OtherAggregation):
+        standing.material.rule(repair.name)
+        other = _changed(past, requests, lambda answer: replace(answer, aggregation=repair.name))
+        if other == past:  # new weights: nothing is combined
+            return []
+        return [(f"aggregation {repair.name}", drafted(other))]
+    given: Given = {"name": "retrain", "parameters": {}}
+    if not isinstance(repair, Retraining):
+        given = {"name": repair.name, "parameters": repair.parameters}
+    found = start
+    for request in requests:
+        found = unlearn(ledger, standing, run, request, found, given)
+    return [(f"method {given['name']}", found)]
+
+
+def _changed(
+    past: StoredHistory, requests: Sequence[str], change: Callable[[Answer], Answer]
+) -> StoredHistory:
+    return past.replaced(lambda a: change(a) if a.request in requests else a)
+
+
+def _stronger(factor: float) -> Callable[[Answer], Answer]:
+    def scaled(answer: Answer) -> Answer:
+        fixed = any(change.kind != "delta" for change in answer.changes)
+        return answer if fixed else replace(answer, strength=answer.strength * factor)
+
+    return scaled

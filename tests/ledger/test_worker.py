@@ -1,0 +1,294 @@
+"""Facts about workers: runs survive a killed process, a full disk, a second worker, a clock set
+back; and what is kept of their steps names nobody."""
+
+import errno
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_model import ASCENT, OPEN, Working
+from sqlalchemy import text
+
+from expunge.errors import ExpungeError
+from expunge.ledger import chain, looking, vault, worker
+from expunge.ledger.asking import seal
+from expunge.ledger.opening import Ledger
+from expunge.ledger.verifying import verify
+from expunge.ledger.worker import STEPS, Worker
+
+Make = Callable[..., Working]
+HERE = Path(__file__).parent
+WORK = """
+import sys
+from pathlib import Path
+from expunge.ledger.opening import Ledger
+from expunge.ledger.worker import Worker
+ledger = Ledger.open(sys.argv[1], Path(sys.argv[2]))
+Worker(ledger).until_idle()
+"""
+
+
+def process(made: Working, url: str, keys: Path) -> subprocess.Popen[bytes]:
+    """A worker in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WORK, url, str(keys)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def kept_of_steps(made: Working) -> str:
+    """All that DBOS keeps, as text."""
+    database = made.ledger.database
+    if database.path is not None:
+        names = (STEPS, f"{STEPS}-wal")
+        files = [database.path.with_name(name) for name in names]
+        return "".join(f.read_bytes().decode("latin-1") for f in files if f.exists())
+    with database.engine.connect() as connection:
+        tables = connection.execute(
+            text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'dbos'")
+        ).scalars()
+        return "".join(
+            str(connection.execute(text(f'SELECT * FROM dbos."{table}"')).all())
+            for table in list(tables)
+        )
+
+
+def workflows(made: Working) -> list[str]:
+    """The ids of all workflows."""
+    database = made.ledger.database
+    if database.path is None:
+        with database.engine.connect() as connection:
+            asked = text("SELECT workflow_uuid FROM dbos.workflow_status")
+            return list(connection.execute(asked).scalars())
+    with sqlite3.connect(database.path.with_name(STEPS)) as lite:
+        return [row[0] for row in lite.execute("SELECT workflow_uuid FROM workflow_status")]
+
+
+def test_a_worker_takes_requests_to_the_end_on_both_databases(
+    working: Make, empty_url: str
+) -> None:
+    made = working(url=empty_url)
+    named = made.ask("subject", "writer 17", metadata={"ticket": "confidential"}, **ASCENT)
+    failing = made.ask("label", "2", method="negation")
+    nobody = made.ask("subject", "no such person")
+    told: list[str] = []
+
+    ended = Worker(made.ledger, told=lambda _, state: told.append(state)).until_idle()
+
+    assert told == ["published", "failed", "answered"] == list(ended.values())
+    assert [made.state(r)[0] for r in (named, failing, nobody)] == told
+    kept = kept_of_steps(made)
+    assert next(iter(ended)) in kept
+    assert len(workflows(made)) == 3
+    for secret in ("writer 17", "confidential", "no such person", "Take another", "digits:"):
+        assert secret not in kept, secret
+    assert verify(made.ledger).faults == ()
+
+    seal(made.ledger, "digits")
+    [sealing] = Worker(made.ledger).until_idle().values()
+    assert sealing == "published"
+    for run in made.rows("runs"):
+        assert f"{run['id']}.0" not in workflows(made)
+    with made.ledger.database.reading() as connection:
+        bodies = "".join(connection.execute(text("SELECT body FROM events")).scalars())
+    for secret in ("writer 17", "confidential", "no such person", "digits:"):
+        assert secret not in bodies
+    assert verify(made.ledger).faults == ()
+    assert Worker(made.ledger).until_idle() == {}
+
+
+def test_a_killed_worker_is_followed_by_another(working: Make) -> None:
+    plain, made = working(), working()
+    request = made.ask("label", "8")
+    plain.served("label", "8")
+    folder = made.ledger.folder
+    assert folder is not None
+    running = process(made, f"sqlite:///{made.ledger.database.path}", folder / "keys")
+    try:
+        while not any(row["step"] == "unlearn" for row in made.rows("progress")):
+            assert running.poll() is None, running.stderr and running.stderr.read()
+            time.sleep(0.01)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    assert made.state(request)[0] == "running"
+
+    assert list(Worker(made.ledger).until_idle().values()) == ["published"]
+
+    assert made.state(request) == ("published", None)
+    assert [v["number"] for v in made.rows("versions")] == [0, 1]
+    assert made.version()["weights_digest"] == plain.version()["weights_digest"]
+    assert verify(made.ledger).faults == ()
+
+
+@pytest.mark.slow
+def test_two_workers_on_one_postgresql_publish_each_request_once(
+    working: Make, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("cluster")
+    url = server.new()
+    made = working(url=url)
+    ids = [made.ask("subject", f"writer {i}", **ASCENT) for i in range(4)]
+    keys = Path(made.ledger.vault.url).parent / "keys"
+    other = process(made, url, keys)
+    try:
+        while not made.rows("workers"):
+            assert other.poll() is None, other.stderr and other.stderr.read()
+            time.sleep(0.01)
+        Worker(made.ledger).until_idle()
+        said = other.communicate()[1]
+        assert other.returncode == 0, said
+        assert {made.state(r) for r in ids} == {("published", None)}
+        runs = sorted(made.rows("runs"), key=lambda run: run["created_at"])
+        assert [json.loads(run["requests"]) for run in runs] == [[r] for r in ids]
+        assert sorted(v["number"] for v in made.rows("versions")) == [0, 1, 2, 3, 4]
+        assert verify(made.ledger).faults == ()
+    finally:
+        other.kill()
+        made.ledger.database.close()
+        server.drop(url)
+
+
+def test_a_second_worker_on_sqlite_is_refused(working: Make) -> None:
+    made = working()
+    with Worker(made.ledger)._alone(), pytest.raises(ExpungeError, match="one at a time"):
+        Worker(made.ledger).until_idle()
+
+
+def full(fails: Callable[[], bool]) -> Callable[..., None]:
+    real = vault.Folder.keep
+
+    def keep(self: Any, staged: Path, path: str) -> None:
+        if fails():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, staged, path)
+
+    return keep
+
+
+def test_a_full_disk_interrupts_a_run_and_the_next_worker_finishes_it(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working()
+    request = made.ask("label", "8")
+    calls = iter(range(10**6))
+    with monkeypatch.context() as patched:
+        patched.setattr(vault.Folder, "keep", full(lambda: next(calls) > 4))
+        assert list(Worker(made.ledger, poll=0.01).until_idle().values()) == ["interrupted"]
+    assert made.state(request)[0] == "running"
+    [run] = looking.status(made.ledger)["runs"]
+    assert run["state"] == "interrupted"
+    assert verify(made.ledger).faults == ()
+
+    assert list(Worker(made.ledger).until_idle().values()) == ["published"]
+    assert made.state(request) == ("published", None)
+    assert verify(made.ledger).faults == ()
+
+
+def test_a_disk_that_is_full_for_a_moment_is_only_a_delay(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working()
+    made.ask("label", "8")
+    calls = iter(range(10**6))
+    monkeypatch.setattr(vault.Folder, "keep", full(lambda: next(calls) == 6))
+    assert list(Worker(made.ledger, poll=0.01).until_idle().values()) == ["published"]
+
+
+def test_a_damaged_base_interrupts_and_says_why_until_it_is_restored(working: Make) -> None:
+    made = working()
+    address = made.row("models", name="digits")["base"]
+    path = Path(made.ledger.vault.url) / address[:2] / address[2:4] / address
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    ids = [made.ask("subject", f"writer {i}", **ASCENT) for i in range(2)]
+
+    assert list(Worker(made.ledger, poll=0.01).until_idle().values()) == ["interrupted"]
+    [run] = looking.status(made.ledger)["runs"]
+    assert address in run["why"]["error"]
+    assert [made.state(r)[0] for r in ids] == ["received", "received"]
+
+    path.write_bytes(content)
+    assert list(Worker(made.ledger).until_idle().values()) == ["published", "published"]
+    assert verify(made.ledger).faults == ()
+
+
+def test_a_clock_that_is_set_back_sets_no_event_back(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working()
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime(2001, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(chain, "datetime", Earlier)
+    request = made.served("subject", "writer 1", **ASCENT)
+    assert made.state(request) == ("published", None)
+    with made.ledger.database.reading() as connection:
+        times = list(connection.execute(text("SELECT at FROM events ORDER BY seq")).scalars())
+    assert times == sorted(times)
+    assert verify(made.ledger).faults == ()
+
+
+def test_a_worker_without_the_signing_key_fails_no_request(working: Make) -> None:
+    made = working()
+    request = made.ask("subject", "writer 1", **ASCENT)
+    folder = made.ledger.folder
+    assert folder is not None
+    (folder / "keys" / "signing.pem").unlink()
+    reader = Ledger.open(f"sqlite:///{made.ledger.database.path}")
+    with pytest.raises(ExpungeError, match="signing"):
+        Worker(reader).until_idle()
+    assert made.state(request) == ("received", None)
+
+
+def test_a_read_only_vault_is_said_and_nothing_is_lost(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working(policy=OPEN)
+
+    def keep(self: Any, staged: Path, path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vault.Folder, "keep", keep)
+        before = made.counts()
+        with pytest.raises(ExpungeError, match="Read-only file system"):
+            made.ask("subject", "writer 1", **ASCENT)
+        assert made.counts() == before
+    assert made.state(made.served("subject", "writer 1", **ASCENT)) == ("published", None)
+
+
+def test_what_a_killed_process_left_unencrypted_is_swept(
+    working: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, own = (tmp_path / f"expunge-ledger-{pid}-x" for pid in (dead.pid, os.getpid()))
+    for folder in (left, own):
+        folder.mkdir()
+        (folder / "content.safetensors").write_bytes(b"weights")
+    Worker(made.ledger).until_idle()
+    assert not left.exists()
+    assert own.exists()
+
+
+def test_steps_are_kept_as_json_and_errors_by_their_kind_alone() -> None:
+    serializer = worker.JsonSerializer()
+    kept = serializer.serialize(ExpungeError("writer 17 is unknown"))
+    assert "writer" not in kept
+    assert str(serializer.deserialize(kept)) == "ExpungeError"
+    with pytest.raises(TypeError):
+        serializer.serialize(object())
