@@ -8,7 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from expunge.errors import IntegrityError
-from expunge.storage import HEADER, Bundle, read_facts, read_header, read_tensors
+from expunge.storage import (
+    HEADER,
+    Bundle,
+    read_facts,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
@@ -34,3 +41,15 @@ def test_a_checked_bundle_is_read_through_once(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(IntegrityError, match="their digest differs"):
         Bundle.load_checked(path)
+
+
+def test_the_same_tensors_and_facts_give_the_same_file(tmp_path: Path) -> None:
+    tensors = {name: torch.arange(n + 1.0) for n, name in enumerate("cab")}
+    written = set()
+    for i in range(12):
+        path = tmp_path / f"{i}.safetensors"
+        write_tensors(path, tensors, {"of": "one"})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert read_tensors(path).keys() == tensors.keys()
+    assert read_facts(path) == {"of": "one"}

@@ -330,7 +330,8 @@ def proven(demo: Demo) -> list[str]:
     weights = "those folded in memory, bit for bit" if ledger.equal else "NOT those folded above"
     again = "bit for bit" if ledger.revoked_equal else "NOT equal"
     return [
-        f"The same five requests through a ledger ({BEST}, matched): its weights are {weights}.",
+        f"The same five requests through a ledger ({BEST}, matched; the gate had {ledger.repaired} "
+        f"of them served at a larger strength): its weights are {weights}.",
         f"Revoking {revoked.request!r} there: accuracy on it {revoked.forgotten:.2f} -> "
         f"{revoked.accuracy:.2f}; equal to a model that never had the request: {again}.",
         f"The ledger verifies: {checked.events} events, {checked.objects} objects, "

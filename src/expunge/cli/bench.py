@@ -22,6 +22,8 @@ from expunge.benchmarks.dmm import protocol as dmm_protocol
 from expunge.benchmarks.dmm import tables as dmm_tables
 from expunge.benchmarks.membership import protocol as membership_protocol
 from expunge.benchmarks.membership import tables as membership_tables
+from expunge.benchmarks.reliability import protocol as reliability_protocol
+from expunge.benchmarks.reliability import tables as reliability_tables
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
 from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
@@ -303,3 +305,41 @@ def datamodel_matching(
     for sentence in dmm_tables.sentences(result):
         console.print(sentence, soft_wrap=True)
     write_json(json, result)
+
+
+@app.command("reliability")
+def reliability_of_the_ledger(
+    kills: Annotated[
+        int | None, typer.Option(min=1, help="Kills that land while work is under way; 50.")
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests in the long queue; 1,000.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the requests and of the moments.")] = 0,
+    ledger_url: Annotated[
+        str | None,
+        typer.Option(help="postgresql://... of an empty database instead of SQLite."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="1,000 kills and 10,000 requests by default.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Empty folder in which the ledgers are kept; else they are removed."),
+    ] = None,
+    json: JsonPath = None,
+) -> None:
+    """Workers that are killed again and again, faults on purpose, and a long queue."""
+    if out is not None:
+        writable_folder(out, "The folder of --out,")
+    chosen = reliability_protocol.FULL if full else reliability_protocol.QUICK
+    result = reliability_protocol.Protocol(
+        kills or chosen[0], requests or chosen[1], seed, ledger_url, out
+    ).conduct(lambda line: console.print(line, soft_wrap=True))
+    for title, columns, rows in reliability_tables.tables(result):
+        console.print(table(title, columns, rows))
+    for sentence in reliability_tables.sentences(result):
+        console.print(sentence, soft_wrap=True)
+    write_json(json, result)
+    if not reliability_protocol.holds(result):
+        raise typer.Exit(1)
