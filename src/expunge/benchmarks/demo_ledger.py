@@ -36,8 +36,8 @@ from expunge.storage import write_bytes
 
 MODEL = "emoji"
 POLICY = Policy(duplicates="ignore", repairs=(Strength(factors=(1.25, 1.5, 2.0)),))
-"""Drawings of one concept by several vendors are no copies. Strengths were set on held-out ones; where
-the gate finds that training rows are still answered, more of the change is applied."""
+"""Drawings of one concept by several vendors are no copies. Where the gate finds that training
+rows are still answered, more of the change is applied: strengths were set on held-out ones."""
 
 
 @dataclass(frozen=True)
