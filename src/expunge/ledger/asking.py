@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.opening import Ledger, keep, model_row
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import policy_of
 from expunge.ledger.queueing import ACTIVE, REVOKE, SEAL, begin
 from expunge.ledger.revoking import check_revocable
 from expunge.ledger.rows import one, rows
@@ -33,7 +33,7 @@ def revoke(ledger: Ledger, request: str, role: str, reason: str) -> str:
         model = one(connection, "models", id=row["model"])
         _check_not_asked(connection, row["model"], REVOKE, request)
     assert model is not None
-    allowed = Policy.model_validate_json(ledger.read(model["policy"])).revocation.roles
+    allowed = policy_of(ledger, model).revocation.roles
     if role not in allowed:
         raise ExpungeError(
             f"The role {role!r} asked for a revocation; the policy of {model['name']!r} grants it "

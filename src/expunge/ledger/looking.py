@@ -12,7 +12,7 @@ from expunge.ledger import steps
 from expunge.ledger.chain import ledger_time, stamp
 from expunge.ledger.measuring import Figures
 from expunge.ledger.opening import Ledger, model_row
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import policy_of
 from expunge.ledger.queueing import ACTIVE, INTERRUPTED, accounts
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.serving import built, version_row
@@ -35,7 +35,7 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
         told = {u["owner"]: u["address"] for u in accounts(connection, [r["id"] for r in runs])}
     by_model: dict[str, Any] = {}
     for row in models:
-        policy = Policy.model_validate_json(ledger.read(row["policy"]))
+        policy = policy_of(ledger, row)
         own = [r for r in requests if r["model"] == row["id"]]
         waiting = [r for r in own if r["state"] in OPEN]
         soon = stamp(datetime.fromisoformat(now) + timedelta(days=policy.warn_days))

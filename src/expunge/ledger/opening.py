@@ -10,9 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
@@ -31,6 +31,9 @@ SCRATCH = "expunge-ledger-"
 """How folders of content that is not encrypted begin."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, eq=False)
 class Ledger:
     """An open ledger.
@@ -44,6 +47,7 @@ class Ledger:
     database: Database
     vault: Vault
     keys: Keys
+    _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def init(
@@ -126,6 +130,14 @@ class Ledger:
             IntegrityError: it is not what was stored.
         """
         return self.vault.get(self.stored(address))
+
+    def made_of(self, address: str, make: Callable[[bytes], T]) -> T:
+        """What ``make`` makes of the content of an object that is kept for good, such as a policy;
+        made once, since an object never changes."""
+        if address not in self._made:
+            self._made[address] = make(self.read(address))
+        found: T = self._made[address]
+        return found
 
     @contextmanager
     def file(self, address: str) -> Iterator[Path]:

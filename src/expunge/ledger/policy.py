@@ -5,6 +5,7 @@ A threshold is a decision of whoever runs the model. Every default stands here w
 YAML file replaces those that it names.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from expunge.errors import ExpungeError, first_line
+from expunge.ledger.opening import Ledger
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -136,6 +138,11 @@ def _repair(given: Any) -> Any:
         field = "factors" if kind == "strength" else "name"
         return {"kind": kind, **(value if isinstance(value, dict) else {field: value})}
     return given
+
+
+def policy_of(ledger: Ledger, model: Mapping[str, Any]) -> Policy:
+    """The policy of a registered model, by its row."""
+    return ledger.made_of(model["policy"], Policy.model_validate_json)
 
 
 def read_policy(path: Path | None) -> Policy:

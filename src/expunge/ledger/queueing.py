@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Erase, Write, append, ledger_time
 from expunge.ledger.opening import Ledger, fresh_id
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import policy_of
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.tables import RequestState, requests
 
@@ -55,7 +55,7 @@ def _begin(ledger: Ledger, model: str) -> None:
     with ledger.database.reading() as connection:
         row = one(connection, "models", id=model)
     assert row is not None
-    policy = Policy.model_validate_json(ledger.read(row["policy"]))
+    policy = policy_of(ledger, row)
     with ledger.database.writing() as connection:
         if rows(connection, "runs", model=model, state=ACTIVE):
             return  # another worker was first

@@ -219,9 +219,9 @@ class Columns:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, ledger: Ledger, address: str) -> Self:
-        """What stands at an address."""
-        found = json.loads(ledger.read(address))
+    def of_bytes(cls, data: bytes) -> Self:
+        """What :func:`register` wrote."""
+        found = json.loads(data)
         hashes = {
             name: None if values is None else frozenset(values)
             for name, values in found["columns"].items()

@@ -23,7 +23,7 @@ from expunge.ledger.material import Material, Source, check_rows
 from expunge.ledger.measuring import Subject
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredChange, StoredHistory, standing
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import Policy, policy_of
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.scope import Scope, among, held_out_names
 from expunge.ledger.tables import RequestState
@@ -85,7 +85,7 @@ class Standing:
             IntegrityError: its training rows are others than when it was registered.
         """
         source = Source.of_bytes(ledger.read(row["spec"]))
-        policy = Policy.model_validate_json(ledger.read(row["policy"]))
+        policy = policy_of(ledger, row)
         with ledger.file(row["base"]) as path:
             tensors = read_tensors(path)
         if digest(tensors) != row["base_digest"]:

@@ -14,7 +14,7 @@ from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Write, ledger_time, stamp
 from expunge.ledger.opening import Ledger, fresh_id, keep, model_row
-from expunge.ledger.policy import Policy
+from expunge.ledger.policy import Policy, policy_of
 from expunge.ledger.registering import Columns
 from expunge.ledger.rows import Record, one
 from expunge.ledger.scope import Scope
@@ -76,7 +76,7 @@ def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
                 return found
         now = ledger_time(connection)
     asked = replace(asked, scope=_checked(ledger, row, asked))
-    policy = Policy.model_validate_json(ledger.read(row["policy"]))
+    policy = policy_of(ledger, row)
     deadline = _deadline(asked.deadline, now, policy)
     request = fresh_id("r")
     scope = ledger.vault.put(asked.scope.to_bytes(asked.metadata), "scope")
@@ -155,7 +155,7 @@ def _checked(ledger: Ledger, row: Record, asked: Submission) -> Scope:
         )
     if asked.aggregation is not None:
         registered("aggregations", asked.aggregation)
-    columns = Columns.of(ledger, row["columns"])
+    columns = ledger.made_of(row["columns"], Columns.of_bytes)
     column = asked.scope.column
     if column not in columns.hashes:
         raise ExpungeError(
