@@ -128,9 +128,8 @@ def outside(source: Source) -> tuple[str, ...]:
         "forgotten rows from the tables",
         "folders that `expunge forget`, `audit`, `tune` and `compare` wrote, with signals, shadow "
         "models and pictures of forgotten rows",
-        "the cache of data sets, if forgotten rows are in it (`expunge data clean`)",
-        "backups of the database together with the master key: give the ledger a new master key "
-        "where backups are kept",
+        "the cache of data sets (EXPUNGE_CACHE), if forgotten rows are in it",
+        "backups of the database and the objects, which the master key opens: let them expire",
     )
 
 
