@@ -71,9 +71,12 @@ def test_every_changed_byte_of_a_wrapped_key_is_noticed(keys: Keys) -> None:
         changed[place] ^= 1
         with pytest.raises(IntegrityError, match="wrong master key, or the wrapped key is damaged"):
             keys.unwrap(bytes(changed))
-    for cut in (b"", wrapped[:5], wrapped[:-1]):
+    for cut in (b"", wrapped[:5], wrapped[:-1], wrapped + b"x"):
         with pytest.raises(IntegrityError, match="wrong master key"):
             keys.unwrap(cut)
+    for other in (wrapped.hex(), 7, None):
+        with pytest.raises(IntegrityError, match="wrong master key"):
+            keys.unwrap(other)  # type: ignore[arg-type]
 
 
 def test_a_wrong_master_key_is_said_by_its_public_name(keys: Keys) -> None:

@@ -13,7 +13,7 @@ from expunge.ledger import verifying
 from expunge.ledger.asking import revoke
 from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import sign, statement, verified
-from expunge.ledger.chain import Anchor, Write, last
+from expunge.ledger.chain import Write
 from expunge.ledger.opening import Ledger, keep
 from expunge.ledger.replaying import replay
 from expunge.ledger.verifying import verify
@@ -117,14 +117,16 @@ def test_a_certificate_that_states_something_else_is_named(answered: Working) ->
     assert any("digits@3" in fault and "weights" in fault for fault in faults)
 
 
-def test_a_chain_that_was_cut_off_is_noticed_with_an_anchor_kept_outside(
-    answered: Working,
-) -> None:
-    with answered.ledger.database.reading() as connection:
-        anchor = last(connection)
-    assert verify(answered.ledger, anchor, rebuild=False).holds
-    later = Anchor(anchor.seq + 1, "0" * 64)
-    assert not verify(answered.ledger, later, rebuild=False).holds
+def test_a_certificate_kept_outside_notices_a_chain_that_was_cut_off(answered: Working) -> None:
+    ledger, version = answered.ledger, answered.version()
+    kept = ledger.read(version["certificate"])
+    assert verify(ledger, kept, rebuild=False).holds
+    stated = verified(kept, ledger.keys.public)["predicate"]
+    later = {**stated, "anchor": [stated["anchor"][0] + 99, "0" * 64]}
+    issued = sign(statement(f"digits@{version['number']}", stated["after"], later), ledger.keys)
+    faults = verify(ledger, issued, rebuild=False).faults
+    assert any("the anchor names it, and it is not there" in fault for fault in faults)
+    assert any("not in the ledger any more" in fault for fault in faults)
 
 
 def test_a_base_that_does_not_fold_to_the_certificate_is_named(

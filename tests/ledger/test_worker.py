@@ -269,6 +269,51 @@ def test_a_read_only_vault_is_said_and_nothing_is_lost(
     assert made.state(made.served("subject", "writer 1", **ASCENT)) == ("published", None)
 
 
+def test_what_cannot_be_read_does_not_keep_status_from_the_rest(working: Make) -> None:
+    made = working()
+    asked = made.ask("label", "8")
+    store = Path(made.ledger.vault.url)
+    base = made.row("models", name="digits")["base"]
+    (store / base[:2] / base[2:4] / base).write_bytes(b"x")
+    assert list(Worker(made.ledger, poll=0.01).until_idle().values()) == ["interrupted"]
+
+    store.rename(store.with_name("elsewhere"))
+    found = looking.status(Ledger.open(f"sqlite:///{made.ledger.database.path}"))
+    own = found["models"]["digits"]
+    assert own["policy"].startswith("unreadable: ")
+    assert (own["requests"], own["due soon"]) == ({"received": 1}, None)
+    assert found["runs"][0]["requests"] == [asked]
+    assert found["runs"][0]["why"]["error"].startswith("unreadable: ")
+
+
+def test_only_the_owner_can_read_what_a_worker_writes_beside_the_ledger(working: Make) -> None:
+    made = working()
+    path = made.ledger.database.path
+    assert path is not None
+    path.with_name(STEPS).touch(mode=0o644)  # as an earlier version made it
+    seen = []
+    with Worker(made.ledger)._alone() as name, worker._launched(made.ledger, name):
+        seen += [(f.name, f.stat().st_mode & 0o777) for f in path.parent.iterdir() if f.is_file()]
+    assert {STEPS, f"{path.name}.worker"} <= {name for name, _ in seen}
+    assert {mode for _, mode in seen} == {0o600}
+
+
+def test_steps_that_a_killed_worker_left_after_a_seal_are_deleted_by_the_next(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working(policy=OPEN)
+    made.served("subject", "writer 1", **ASCENT)
+    seal(made.ledger, "digits")
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_delete_sealed", lambda _: None)
+        Worker(made.ledger).until_idle()
+    sealed = {f"{run['id']}.0" for run in made.rows("runs")}
+    assert sealed & set(workflows(made))
+    made.ask("subject", "writer 2", **ASCENT)
+    [later] = Worker(made.ledger).until_idle()
+    assert workflows(made) == [f"{later}.0"]
+
+
 def test_what_a_killed_process_left_unencrypted_is_swept(
     working: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,11 +121,21 @@ def replay(
     title = f"{found.model}@{found.version}"
     console.print(table(title, ["figure", "certified", "measured now"], rows))
     write_json(
-        json, {"holds": found.holds, "figures": [[f.name, f.value, a] for f, a in found.figures]}
+        json,
+        {
+            "holds": found.holds,
+            "weights": found.weights,
+            "figures": [[f.name, f.value, a] for f, a in found.figures],
+        },
     )
     if not found.holds:
         raise ExpungeError(
-            "A figure is not the certified one; `expunge ledger verify` says whether something was "
-            "altered. Other machines give other last digits."
+            "The weights or a figure are not the certified ones; `expunge ledger verify` says "
+            "whether something was altered. Other machines give other last digits."
         )
-    console.print("Every figure is the certified one.")
+    console.print(
+        f"The weights are the certified ones, and so are {found.measured} of {len(found.figures)} "
+        "figures; the rows of the others are gone."
+        if found.measured < len(found.figures)
+        else "The weights and every figure are the certified ones."
+    )

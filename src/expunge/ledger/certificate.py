@@ -210,8 +210,12 @@ def _checked(stated: object) -> dict[str, Any]:
     digest = _fields(subject["digest"], "the digest of its subject", SUBJECT_DIGEST)
     if not isinstance(subject["name"], str) or not isinstance(digest[SUBJECT_DIGEST], str):
         raise _refused("the name or the digest of its subject is no text")
-    if not isinstance(fields["predicate"], dict):
+    predicate = fields["predicate"]
+    if not isinstance(predicate, dict):
         raise _refused("its predicate is no JSON object")
+    named = f"{predicate.get('model')}@{predicate.get('version')}", predicate.get("after")
+    if named != (subject["name"], digest[SUBJECT_DIGEST]):
+        raise _refused("its subject is another version than its predicate is about")
     return fields
 
 

@@ -34,6 +34,7 @@ def collect(ledger: Ledger, patience: float = PATIENCE, staged: float = STAGED) 
             row names are looked at twice.
         staged: seconds after which a half-written file is removed.
     """
+    ledger.claim()
     with ledger.database.writing() as connection:
         used = {use["address"] for use in rows(connection, "uses")}
         unused = [
@@ -57,6 +58,7 @@ def collect(ledger: Ledger, patience: float = PATIENCE, staged: float = STAGED) 
 
 def remove_destroyed(ledger: Ledger) -> None:
     """Delete the bytes of objects whose keys are gone; a crash may have left some."""
+    ledger.claim()
     there = set(ledger.vault.addresses())
     with ledger.database.reading() as connection:
         gone = {row["address"] for row in rows(connection, "objects", destroyed=True)}

@@ -3,6 +3,7 @@
 Written twice, the folder holds the same bytes: nothing in it depends on when or where it was made.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,13 @@ from expunge.errors import ExpungeError
 from expunge.ledger.looking import figures_of_version
 from expunge.ledger.opening import Ledger
 from expunge.ledger.publishing import not_covered
-from expunge.ledger.rows import Record, rows
+from expunge.ledger.rows import Record
 from expunge.ledger.serving import built, version_row
 from expunge.ledger.standing import Standing
-from expunge.ledger.tables import RequestState
+from expunge.ledger.steps import read_history
 from expunge.storage import write_bytes, write_tensors
 
 CARD, CERTIFICATE, WEIGHTS = "README.md", "certificate.json", "model.safetensors"
-ANSWERED = (RequestState.PUBLISHED.value, RequestState.GUARDED.value)
 
 MEANING = {
     DeletionState.SUPPRESSED: "A guard acts on the answers; the weights still hold what was to be "
@@ -58,7 +58,7 @@ def export(ledger: Ledger, model: str, out: Path) -> list[Path]:
             "plain folder cannot carry, the weights would answer what is to be forgotten. Export "
             "when the weights are published, or serve it from the ledger."
         )
-    certificate = ledger.read(version["certificate"])
+    certificate, out = ledger.read(version["certificate"]), out.resolve()
     _check_folder(out, certificate)
     made = built(ledger, model, version["number"], guards=False)
     material = Standing.of(ledger, row).material
@@ -79,15 +79,26 @@ def _whole(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as partial:
-            made = Path(partial) / out.name
+            made = Path(partial) / "made"
             yield made
             if out.exists():
-                out.rename(Path(partial) / "before")
+                _check_own(out, made)
+                shutil.rmtree(out)
             made.rename(out)
     except OSError as error:
         raise ExpungeError(
             f"The folder {out} cannot be written ({error.strerror}); give one that can be."
         ) from None
+
+
+def _check_own(out: Path, made: Path) -> None:
+    """Refuse to replace a folder with anything in it that an export does not write."""
+    written = {path.relative_to(made) for path in made.rglob("*")}
+    others = sorted({path.relative_to(out) for path in out.rglob("*")} - written)
+    if others:
+        raise ExpungeError(
+            f"The folder {out} holds {str(others[0])!r}, which no export wrote; give an empty one."
+        )
 
 
 def _check_folder(out: Path, certificate: bytes) -> None:
@@ -105,14 +116,13 @@ def _check_folder(out: Path, certificate: bytes) -> None:
 
 def card(ledger: Ledger, row: Record, version: Record) -> str:
     """The model card of a version: what was removed by kind and number, without a name."""
-    with ledger.database.reading() as connection:
-        requests = rows(connection, "requests", model=row["id"], state=list(ANSWERED))
     figures = figures_of_version(ledger, version)
     state = version["deletion_state"]
     known = None if state is None else DeletionState(state)
+    base_kept = bool(read_history(ledger, version["history"]).requests())
     kinds: dict[str, list[int]] = {}
-    for request in requests:
-        kinds.setdefault(request["kind"], []).append(request["row_count"] or 0)
+    for answered in figures.requests.values():
+        kinds.setdefault(answered.kind, []).append(answered.rows)
     removed = [
         f"| {kind} | {len(counts)} | {sum(counts)} |" for kind, counts in sorted(kinds.items())
     ]
@@ -153,10 +163,7 @@ def card(ledger: Ledger, row: Record, version: Record) -> str:
         "",
         "## What this does not cover",
         "",
-        *(
-            f"- {sentence}"
-            for sentence in not_covered(None if state is None else DeletionState(state))
-        ),
+        *(f"- {sentence}" for sentence in not_covered(known, base_kept)),
         "",
         f"`{CERTIFICATE}` beside this file is signed; `expunge certificate verify {CERTIFICATE} "
         f"--key signing.pub` checks it without the ledger. Made with expunge {__version__}.",

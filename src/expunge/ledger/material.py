@@ -253,7 +253,7 @@ def check_rows(source: Source, material: Material, keys: Keys, gone: bytes) -> N
         source: with the hashes of the rows at registration.
         material: as it is now.
         keys: of the ledger.
-        gone: hashes of the rows that sealed requests named: these may be deleted.
+        gone: hashes of the rows that answered requests named: these may be deleted.
 
     Raises:
         IntegrityError: there are new rows, or others are missing.
@@ -268,6 +268,6 @@ def check_rows(source: Source, material: Material, keys: Keys, gone: bytes) -> N
     if new or missing:
         raise IntegrityError(
             f"The training rows are not those that the model was registered with: {new} are new "
-            f"and {missing} are missing that no sealed request named. Give the rows that the model "
-            "was trained on, or register the model anew."
+            f"and {missing} are missing that no answered request named. Give the rows that the "
+            "model was trained on, or register the model anew."
         )

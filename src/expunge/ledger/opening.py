@@ -17,16 +17,18 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from expunge import __version__
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.chain import Erase, Write, append, ledger_time
 from expunge.ledger.database import Database
-from expunge.ledger.keys import MASTER, MASTER_FILE, MASTER_NAME, Keys
+from expunge.ledger.keys import MASTER, MASTER_FILE, MASTER_NAME, Keys, key_id
 from expunge.ledger.rows import Record, Value, one, rows
 from expunge.ledger.vault import Stored, Vault
 
 URL, KEYS = "EXPUNGE_LEDGER", "EXPUNGE_LEDGER_KEYS"
 """Environment: the URL of the ledger, and the folder of its keys."""
 DEFAULT = "sqlite:///ledger/ledger.db"
+OBJECTS = "objects"
+"""Store of a SQLite ledger, beside its file: a copy of the folder has objects of its own."""
 SCRATCH = "expunge-ledger-"
 """How folders of content that is not encrypted begin."""
 
@@ -66,7 +68,7 @@ class Ledger:
         database = Database(_url(url))
         place = _keys_folder(database, keys)
         store = _store(database, store)
-        Vault(store, Keys.generate())  # a wrong URL is said before anything is made
+        place_of = Vault(_resolved(database, store), Keys.generate())  # a wrong URL is said first
         opened = _opened_keys(place, fresh=not _has_ledger(database))
         database.migrate()
         with database.writing() as connection:
@@ -80,6 +82,9 @@ class Ledger:
                 }
                 writes = [Write("meta", {"key": k}, {"value": v}) for k, v in facts.items()]
                 append(connection, "made", writes)
+            row = one(connection, "meta", key="ledger")
+            assert row is not None
+            place_of.claim(row["value"])
         return cls.open(url, keys)
 
     @classmethod
@@ -88,15 +93,38 @@ class Ledger:
 
         Raises:
             ExpungeError: there is none, or it is of another version.
-            IntegrityError: the master key is not the one that the ledger was made with.
+            IntegrityError: a key is not the one that the ledger was made with, or what the ledger
+                says of itself was altered.
         """
         database = Database(_url(url))
         database.check_schema()
         with database.reading() as connection:
             meta = {row["key"]: row["value"] for row in rows(connection, "meta")}
+        missing = sorted({"ledger", "store", "keys", "public"} - set(meta))
+        if missing:
+            raise IntegrityError(
+                f"{database.shown} does not say its {missing[0]!r} any more: the table meta was "
+                "altered; restore the database from a backup."
+            )
         opened = Keys.open(_keys_folder(database, keys))
         opened.expect(meta["keys"])
-        return cls(database, Vault(meta["store"], opened), opened)
+        if opened.key_id != key_id(meta["public"].encode()):
+            raise IntegrityError(
+                "The signing key is not the one that the ledger was made with; give that one, or "
+                "its certificates could not be checked any more."
+            )
+        return cls(database, Vault(_resolved(database, meta["store"]), opened), opened)
+
+    def claim(self) -> None:
+        """Refuse a vault that is another ledger's: before anything in it is deleted.
+
+        Raises:
+            IntegrityError: it is.
+        """
+        with self.database.reading() as connection:
+            row = one(connection, "meta", key="ledger")
+        assert row is not None
+        self.vault.claim(row["value"])
 
     @property
     def folder(self) -> Path | None:
@@ -258,7 +286,14 @@ def _store(database: Database, given: str | None) -> str:
             "A ledger on a server needs `--store`: a folder that every worker sees, or "
             "s3://bucket/prefix."
         )
-    return str((database.path.parent / "objects").resolve())
+    return OBJECTS
+
+
+def _resolved(database: Database, store: str) -> str:
+    """The store by its URL; one beside a SQLite file goes where the file goes."""
+    if store != OBJECTS or database.path is None:
+        return store
+    return str((database.path.parent / OBJECTS).resolve())
 
 
 def _keys_folder(database: Database, given: Path | None) -> Path | None:
@@ -275,6 +310,8 @@ def _has_ledger(database: Database) -> bool:
     try:
         with database.reading() as connection:
             return one(connection, "meta", key="keys") is not None
+    except ExpungeError:  # no server there, or no such database
+        raise
     except Exception:  # no such table: nothing was made yet; other faults are said by what follows
         return False
 

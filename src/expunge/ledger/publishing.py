@@ -145,9 +145,8 @@ def _removal(
 ) -> Removal:
     state = state_of_history(past)
     answers = {a.request: a for a in past.answers()}
-    removed = [] if cause == "revocation" else about
-    new = [answers[row["id"]] for row in removed if row["id"] in answers]
-    hashes = {row["id"]: row["scope_hash"] for row in removed}
+    new = [answers[row["id"]] for row in about if row["id"] in answers]
+    hashes = {row["id"]: row["scope_hash"] for row in about}
     return Removal(
         model=standing.row["name"],
         version=before["number"] + 1,
@@ -156,7 +155,7 @@ def _removal(
         before=before["weights_digest"],
         after=weights,
         request_hashes=tuple(sorted(hashes.values())),
-        kinds=dict(Counter(row["kind"] for row in removed)),
+        kinds=dict(Counter(row["kind"] for row in about)),
         method=", ".join(dict.fromkeys(a.method for a in new)) or None,
         parameters={a.method: dict(a.parameters) for a in new},
         settings=", ".join(dict.fromkeys(a.settings for a in new)) or None,
@@ -166,7 +165,7 @@ def _removal(
         seed=standing.material.seed,
         deletion_state=None if state is None else state.value,
         figures=figures,
-        not_covered=not_covered(state),
+        not_covered=not_covered(state, bool(answers)),
         issued_at=at,
         anchor=anchor,
         guards=tuple(change.digest for guard in past.guards() for change in guard.changes),
@@ -189,8 +188,13 @@ def _figure(check: Mapping[str, Any]) -> Figure:
     )
 
 
-def not_covered(state: DeletionState | None) -> tuple[str, ...]:
-    """What a certificate does not say, sentence by sentence."""
+def not_covered(state: DeletionState | None, base_kept: bool) -> tuple[str, ...]:
+    """What a certificate does not say, sentence by sentence.
+
+    Args:
+        state: the deletion state.
+        base_kept: whether there are answers that could still be revoked.
+    """
     kept = {
         DeletionState.SUPPRESSED: "The weights still hold what is to be forgotten: a guard acts on "
         "what they answer, and whoever has the file can take it off.",
@@ -198,8 +202,15 @@ def not_covered(state: DeletionState | None) -> tuple[str, ...]:
         "what was forgotten until the history is sealed.",
     }
     told = [kept[state]] if state in kept else []
+    if base_kept and not told:
+        told = [
+            "The model from before is kept, encrypted, so that requests can be revoked; it holds "
+            "what was forgotten until the history is sealed."
+        ]
     return (
         *told,
+        "Parts of the model that no request changes, such as a frozen backbone, and what these "
+        "were trained on.",
         "Copies of the weights and of the training rows outside the ledger, backups among them.",
         "Models made from earlier versions: quantised, distilled or fine-tuned ones, and caches of "
         "embeddings; those that are known are listed by `expunge ledger descendants`.",

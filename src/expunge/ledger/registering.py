@@ -56,7 +56,7 @@ def register(
     model = fresh_id("m")
     base = digest_of(given.model)
     kept = with_rows(source, given, ledger.keys)
-    figures = _figures(given)
+    figures, columns = _figures(given), _columns(ledger, given)
     stored_base = ledger.put_file(
         lambda path: write_tensors(path, stored_tensors(given.model), {"digest": base}), "base"
     )
@@ -70,7 +70,7 @@ def register(
         "spec": put(kept.to_bytes(), "spec"),
         "base": stored_base,
         "policy": put(canonical(policy.model_dump(mode="json")), "policy"),
-        "columns": put(_columns(ledger, given), "columns"),
+        "columns": put(columns, "columns"),
     }
     first = {
         "history": put(history.to_bytes(), "history"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from expunge.changes.weights import digest_of
 from expunge.ledger.certificate import Figure, Removal, verified
 from expunge.ledger.looking import figures_of_version
 from expunge.ledger.measuring import checks, scores_of
@@ -16,16 +17,23 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Replayed:
-    """Figures of a certificate, each with what was measured now; None where its rows are gone."""
+    """Whether the rebuilt weights are the certified ones; and the figures of a certificate, each
+    with what was measured now, None where its rows are gone."""
 
     model: str
     version: int
+    weights: bool
     figures: tuple[tuple[Figure, float | None], ...]
 
     @property
+    def measured(self) -> int:
+        """How many figures could be measured."""
+        return sum(again is not None for _, again in self.figures)
+
+    @property
     def holds(self) -> bool:
-        """Whether every figure that could be measured is the certified one."""
-        return all(
+        """Whether the weights are the certified ones, and every figure that could be measured."""
+        return self.weights and all(
             again is None or figure.value is None or abs(figure.value - again) <= TOLERANCE
             for figure, again in self.figures
         )
@@ -46,6 +54,7 @@ def replay(ledger: Ledger, envelope: bytes) -> Replayed:
     past = read_history(ledger, version["history"])
     standing = Standing.of(ledger, row)
     material, run = standing.material, standing.material.run()
+    weights = digest_of(standing.deployment(past, guards=False).model) == removal.after
     subjects = standing.subjects(past.requests())
     model = standing.deployment(past).model
     found = scores_of(material.family, model, material, subjects, run)
@@ -62,10 +71,11 @@ def replay(ledger: Ledger, envelope: bytes) -> Replayed:
         return Replayed(
             removal.model,
             removal.version,
+            weights,
             tuple((figure, found.retained) for figure in removal.figures),
         )
     figures = tuple((figure, by_name.get(figure.name)) for figure in removal.figures)
-    return Replayed(removal.model, removal.version, figures)
+    return Replayed(removal.model, removal.version, weights, figures)
 
 
 def _named(name: str, request: str | None) -> str:

@@ -6,6 +6,8 @@ data that left out the revoked rows, is made again, in order. So the result equa
 the request by construction.
 """
 
+import json
+
 from expunge.errors import ExpungeError
 from expunge.ledger.answering import again
 from expunge.ledger.opening import Ledger
@@ -41,10 +43,13 @@ def without(ledger: Ledger, standing: Standing, run: str, request: str) -> str:
     """The address of the history as if a request had not come; what has to be is made again.
 
     Raises:
-        ExpungeError: it was sealed or revoked since the revocation was asked for.
+        ExpungeError: it was sealed or revoked since the revocation was asked for, or its rows are
+            not there any more.
     """
     with ledger.database.reading() as connection:
-        check_revocable(request_row(connection, request))
+        row = request_row(connection, request)
+    check_revocable(row)
+    _check_rows(ledger, standing, row)
     past = current_history(ledger, standing.row)
     first = past.epochs[0]
     found = StoredHistory.of(past.rule, first.base, first.address, past.sealed)
@@ -59,6 +64,17 @@ def without(ledger: Ledger, standing: Standing, run: str, request: str) -> str:
                 found = again(ledger, standing, run, answer, found)
                 same = same and answer.guards
     return draft(ledger, run, found)
+
+
+def _check_rows(ledger: Ledger, standing: Standing, row: Record) -> None:
+    """Refuse where the rows are gone: the model without the request knows them again."""
+    named = set(json.loads(ledger.read(row["rows"]))["forget"])
+    missing = len(named - {str(name) for name in standing.material.train_table["id"][:]})
+    if missing:
+        raise ExpungeError(
+            f"{missing} of the {len(named)} rows of the request {row['id']} are not in the "
+            "training table any more; bring them back before the request is revoked."
+        )
 
 
 def stays(answer: Answer, request: str, same: bool, same_base: bool) -> bool:

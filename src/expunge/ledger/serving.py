@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from expunge.changes.deletion import DeletionState
 from expunge.changes.kinds import Redaction
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.errors import ExpungeError, IntegrityError
@@ -137,12 +138,17 @@ def materialise(ledger: Ledger, model: str, out: Path, number: int | None = None
     """Write the weights of a version into a folder of versions; the path of its own folder.
 
     The folder ``latest`` beside it is a link that is put in place in one step, where the current
-    version is written. Guards are no weights: a suppressed version says so.
+    version is written.
 
     Raises:
-        ExpungeError: as :func:`built`, or the folder cannot be written.
+        ExpungeError: as :func:`built`, or the version is only suppressed: guards are no weights.
     """
     version = built(ledger, model, number, guards=False)
+    if version.deletion_state == DeletionState.SUPPRESSED.value:
+        raise ExpungeError(
+            f"Version {version.number} of {model!r} is suppressed: its weights alone would answer "
+            "what is to be forgotten. Serve it from the ledger, behind its guard."
+        )
     own = out / f"{version.number:06d}-{version.digest[:12]}"
     facts = {"digest": version.digest, "model": model, "version": version.number}
     write_tensors(own / "model.safetensors", stored_tensors(version.model), facts)

@@ -46,6 +46,8 @@ MAGIC, VERSION = b"expunge", 1
 """An object opens with these, its chunk size and the first 8 bytes of every nonce."""
 
 ADDRESS = re.compile("[0-9a-f]{64}")
+MARK = "ledger"
+"""File of a vault that names the ledger whose objects they are."""
 STAGED = ".staged"
 """Folder, inside a vault in a folder, of objects that are still being written."""
 
@@ -128,6 +130,34 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"Vault({self.url!r}, {self.keys!r})"
+
+    def claim(self, owner: str) -> None:
+        """Mark the vault as a ledger's, or refuse one that is another's: its garbage is not ours.
+
+        Raises:
+            IntegrityError: the mark is another ledger's.
+            ExpungeError: the vault is read-only or out of reach.
+        """
+        with self._reaching("written"):
+            try:
+                with self._store.reading(MARK) as source:
+                    found = source.read(CHUNK).decode(errors="replace").strip()
+            except FileNotFoundError:
+                found = ""
+            except NotADirectoryError:  # nothing was ever stored in this folder
+                found = ""
+            if not found:
+                self._store.staging.mkdir(parents=True, exist_ok=True)
+                staged = self._store.staging / f"expunge-{secrets.token_hex(16)}.partial"
+                staged.write_text(owner + "\n", encoding="utf-8")
+                self._store.keep(staged, MARK)
+                staged.unlink(missing_ok=True)
+                return
+        if found != owner:
+            raise IntegrityError(
+                f"The objects in {self.url} are those of another ledger, and nothing of them is "
+                "touched; give this ledger a folder or a prefix of its own."
+            )
 
     def put(self, data: bytes, kind: str) -> Stored:
         """Encrypt and store some bytes; the same bytes twice are two objects.

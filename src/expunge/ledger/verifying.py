@@ -38,7 +38,7 @@ class Verified:
 
 def verify(
     ledger: Ledger,
-    anchor: Anchor | None = None,
+    certificate: bytes | None = None,
     rebuild: bool = True,
     told: Callable[[str], None] = lambda _: None,
 ) -> Verified:
@@ -46,10 +46,15 @@ def verify(
 
     Args:
         ledger: what is checked.
-        anchor: of a certificate that was kept outside: it notices a chain that was cut off.
+        certificate: one that was kept outside: it notices a chain that was cut off before or after
+            its own version.
         rebuild: fold the current version of every model again; needs their rows.
         told: what is being done, for a terminal.
     """
+    anchor = None
+    if certificate is not None:
+        stated = verified(certificate, ledger.keys.public)
+        anchor = Anchor(*Removal.from_json(stated["predicate"]).anchor)
     told("the chain and the rows")
     with ledger.database.reading() as connection:
         found = faults(connection, anchor)
@@ -60,6 +65,10 @@ def verify(
     told(f"{len(objects)} objects")
     for row in objects:
         found += _object_faults(ledger, row)
+    if certificate is not None and sha256(certificate) not in {
+        row["certificate_digest"] for row in versions
+    }:
+        found.append("the version of the certificate is not in the ledger any more.")
     told(f"{len(versions)} certificates")
     names = {row["id"]: row["name"] for row in models}
     for row in versions:
