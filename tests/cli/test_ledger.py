@@ -1,6 +1,7 @@
 """The ledger on the command line: what it takes, refuses in one sentence, and prints."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from expunge.cli.main import app
 from expunge.errors import ExpungeError
 from expunge.ledger.opening import Ledger
 from expunge.ledger.rows import rows
+from expunge.ledger.scope import Scope
+from expunge.ledger.submitting import LARGEST, Submission, submit
 
 Run = Callable[..., Result]
 
@@ -25,6 +28,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def asked(ledger: str) -> Run:
     def run(*words: str) -> Result:
+        # a worker's logger keeps the stream of the last call, which that call closed
+        logging.getLogger("dbos").handlers.clear()
         return CliRunner().invoke(app, ["ledger", *words], catch_exceptions=True)
 
     assert run("init").exit_code == 0
@@ -62,6 +67,7 @@ def test_a_request_goes_from_init_to_a_verified_certificate(
     assert registered("history", "digits", "--json", str(out)).exit_code == 0
     versions = json.loads(out.read_text())["versions"]
     assert versions[0]["cause"] == "registration"
+    assert "not measured again" not in registered("history", "digits").output
     certificate = tmp_path / "c.json"
     saved = CliRunner().invoke(app, ["certificate", "save", "digits", str(certificate)])
     assert saved.exit_code == 0, saved.output
@@ -86,6 +92,10 @@ def test_a_request_goes_from_init_to_a_verified_certificate(
         (["digits", "--class", "1", "--metadata", "3"], "{name: value} is expected"),
         (["digits", "--class", "1", "--deadline", "soon"], "a date and time with its zone"),
         (["digits", "--class", "1", "--deadline", "2001-01-01T00:00:00Z"], "is past"),
+        (["digits", "--class", "1", "--strength", "nan"], "Change --strength"),
+        (["digits", "--class", "1", "--strength", "inf"], "Change --strength"),
+        (["digits", "--class", "1", "--strength", "0"], "The strength 0.0 was given"),
+        (["digits", "--class", "1", "--strength", "-1"], "a finite number above 0"),
         (["digits", "--class", "77", "--known"], "names '77'"),
         (["digits", "--ids-file", "absent.txt"], "absent.txt cannot be read"),
     ],
@@ -96,6 +106,41 @@ def test_bad_requests_are_refused_and_nothing_is_written(
     before = events(ledger)
     assert said in refused(registered("request", *words))
     assert events(ledger) == before
+
+
+def test_a_priority_that_no_database_holds_is_refused(registered: Run, ledger: str) -> None:
+    given = registered("request", "digits", "--class", "1", "--priority", "9" * 20)
+    assert given.exit_code == 2
+    asked = Submission(Scope("the ones", "label", ("1",)), priority=LARGEST + 1)
+    with pytest.raises(ExpungeError, match="from -1,000,000 to 1,000,000 is expected"):
+        submit(Ledger.open(ledger), "digits", asked)
+
+
+def test_a_run_that_is_interrupted_is_told_by_its_exit_status_and_says_why(
+    registered: Run, ledger: str
+) -> None:
+    opened = Ledger.open(ledger)
+    with opened.database.reading() as connection:
+        [model] = rows(connection, "models")
+    base = model["base"]
+    path = Path(opened.vault.url) / base[:2] / base[2:4] / base
+    content = path.read_bytes()
+    path.write_bytes(b"x")
+    registered("request", "digits", "--class", "8")
+    found = registered("run")
+    assert found.exit_code == 1
+    [why] = [line for line in found.output.splitlines() if line.startswith("  why: ")]
+    assert base in why
+    path.write_bytes(content)
+    assert registered("run").exit_code == 0
+
+
+def test_status_goes_on_where_the_objects_are_out_of_reach(registered: Run, ledger: str) -> None:
+    store = Path(Ledger.open(ledger).vault.url)
+    store.rename(store.with_name("elsewhere"))
+    found = registered("status")
+    assert found.exit_code == 0
+    assert "digits, policy unreadable: " in found.output
 
 
 def test_a_ledger_that_is_not_there(ledger: str) -> None:

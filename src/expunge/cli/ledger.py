@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from expunge.cli.certificate import read_certificate
 from expunge.cli.output import JsonPath, console, table, write_json
 from expunge.errors import ExpungeError, first_line
 from expunge.ledger.asking import revoke as ask_to_revoke
 from expunge.ledger.asking import seal as ask_to_seal
-from expunge.ledger.chain import Anchor
 from expunge.ledger.collecting import collect
 from expunge.ledger.exporting import export as write_export
 from expunge.ledger.lineage import KINDS, declare
@@ -24,12 +24,13 @@ from expunge.ledger.looking import status as look
 from expunge.ledger.material import Source
 from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.policy import read_policy
+from expunge.ledger.queueing import FAILED, INTERRUPTED
 from expunge.ledger.registering import register as put_down
 from expunge.ledger.scope import Scope
 from expunge.ledger.sealing import plan as plan_seal
 from expunge.ledger.serving import materialise as write_version
 from expunge.ledger.serving import version_row
-from expunge.ledger.submitting import Submission, submit
+from expunge.ledger.submitting import LARGEST, Submission, submit
 from expunge.ledger.verifying import verify as check
 
 app = typer.Typer(no_args_is_help=True)
@@ -135,12 +136,16 @@ def request(
         str, typer.Option(help="Fields of the method, as YAML: {learning_rate: 0.0003}.")
     ] = "{}",
     aggregation: Annotated[str | None, typer.Option(help="A registered rule.")] = None,
-    strength: Annotated[float | None, typer.Option(help="How far the change is applied.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How far the change is applied, above 0.")
+    ] = None,
     anchor: Annotated[str | None, typer.Option(help="Concept in the place of the target.")] = None,
     deadline: Annotated[
         str | None, typer.Option(help="ISO 8601 with a zone; the policy's days by default.")
     ] = None,
-    priority: Annotated[int, typer.Option(help="Larger ones are answered first.")] = 0,
+    priority: Annotated[
+        int, typer.Option(min=-LARGEST, max=LARGEST, help="Larger ones are answered first.")
+    ] = 0,
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the same key is the same request.")
     ] = None,
@@ -235,7 +240,7 @@ def run(
     keys: KeysFolder = None,
     json: JsonPath = None,
 ) -> None:
-    """Work on all that waits: a worker that a crash does not harm."""
+    """Work on all that waits; exit status 1 where a run failed or was interrupted."""
     from expunge.ledger.worker import Worker  # it brings a database engine of its own
 
     opened = Ledger.open(ledger, keys)
@@ -253,6 +258,8 @@ def run(
         console.print("Nothing waits.")
     write_json(json, ended)
     _show_status(look(opened))
+    if any(state in (FAILED, INTERRUPTED) for state in ended.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -275,7 +282,7 @@ def _show_status(found: dict[str, Any]) -> None:
             f"{own['version']}",
             own["deletion state"] or "-",
             ", ".join(f"{n} {state}" for state, n in sorted(own["requests"].items())) or "none",
-            len(own["due soon"]),
+            "?" if own["due soon"] is None else len(own["due soon"]),
             len(own["overdue"]),
         ]
         for name, own in found["models"].items()
@@ -288,7 +295,13 @@ def _show_status(found: dict[str, Any]) -> None:
             f"{run_['step']!r} since {run_['since']}",
             soft_wrap=True,
         )
+        if run_["why"]:
+            why = run_["why"]
+            said = why.get("error", why) if isinstance(why, dict) else why
+            console.print(f"  why: {said}", soft_wrap=True)
     for name, own in found["models"].items():
+        if own["policy"]:
+            console.print(f"{name}, policy {own['policy']}", soft_wrap=True)
         for word in ("overdue", "due soon"):
             if own[word]:
                 console.print(f"{name}, {word}: {', '.join(own[word])}", soft_wrap=True)
@@ -335,7 +348,14 @@ def history(
         lines = [_row(own, len(numbers)) for own in found["requests"]]
         columns = ["request", "state", "before", "to reach", *(f"@{n}" for n in numbers)]
         console.print(table(f"{found['metric'].capitalize()} on forgotten rows", columns, lines))
-        console.print("(x): not measured again, since its rows are gone; what was measured last.")
+        if any(
+            stored and value is not None
+            for own in found["requests"]
+            for stored, value in zip(own["stored"], own["after"], strict=True)
+        ):
+            console.print(
+                "(x): not measured again, since its rows are gone; what was measured last."
+            )
     write_json(json, found)
 
 
@@ -370,8 +390,8 @@ def verify(
 ) -> None:
     """Check the chain, every row, object and certificate, and rebuild what is in use."""
     opened = Ledger.open(ledger, keys)
-    anchor = None if certificate is None else _anchor(certificate, opened.keys.public)
-    found = check(opened, anchor, rebuild)
+    kept = None if certificate is None else read_certificate(certificate)
+    found = check(opened, kept, rebuild)
     write_json(json, {**vars(found), "holds": found.holds})
     console.print(
         f"{found.events} events, {found.objects} objects, {found.certificates} certificates; "
@@ -385,14 +405,6 @@ def verify(
             "backup, and ask who could write to it."
         )
     console.print("Everything is as it was written.")
-
-
-def _anchor(certificate: Path, public: bytes) -> Anchor:
-    from expunge.cli.certificate import read_certificate
-    from expunge.ledger.certificate import Removal, verified
-
-    stated = verified(read_certificate(certificate), public)
-    return Anchor(*Removal.from_json(stated["predicate"]).anchor)
 
 
 @app.command()

@@ -184,11 +184,11 @@ class Keys:
         """The key that :meth:`wrap` was given.
 
         Raises:
-            IntegrityError: another master key wrapped it, or it is damaged.
+            IntegrityError: another master key wrapped it, or it is damaged, or no bytes at all.
         """
         try:
             return AESGCM(self._derived("wrap")).decrypt(wrapped[:NONCE], wrapped[NONCE:], None)
-        except (InvalidTag, ValueError):
+        except (InvalidTag, TypeError, ValueError):
             raise IntegrityError(
                 f"A wrapped key does not open with the master key {self.fingerprint}: this is the "
                 "wrong master key, or the wrapped key is damaged; give the key that the ledger was "

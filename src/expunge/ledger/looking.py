@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from expunge.changes.weights import parameters_of
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, first_line
 from expunge.ledger import steps
 from expunge.ledger.chain import ledger_time, stamp
 from expunge.ledger.measuring import Figures
@@ -23,7 +23,11 @@ OPEN = [s.value for s in (RequestState.RECEIVED, RequestState.RUNNING, RequestSt
 
 
 def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
-    """Models with their versions, requests by state, deadlines, and runs with where they stand."""
+    """Models with their versions, requests by state, deadlines, and runs with where they stand.
+
+    What cannot be read is said where it would stand: ``policy`` is None where it was read, and
+    ``due soon`` is None where it was not.
+    """
     with ledger.database.reading() as connection:
         models = rows(connection, "models") if model is None else [model_row(connection, model)]
         ids = [row["id"] for row in models]
@@ -35,16 +39,18 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
         told = {u["owner"]: u["address"] for u in accounts(connection, [r["id"] for r in runs])}
     by_model: dict[str, Any] = {}
     for row in models:
-        policy = policy_of(ledger, row)
         own = [r for r in requests if r["model"] == row["id"]]
         waiting = [r for r in own if r["state"] in OPEN]
-        soon = stamp(datetime.fromisoformat(now) + timedelta(days=policy.warn_days))
+        soon, unreadable = _soon(ledger, row, now)
         by_model[row["name"]] = {
             "version": row["version"],
             "deletion state": version_row(ledger, row["name"])[1]["deletion_state"],
             "requests": dict(Counter(r["state"] for r in own)),
             "overdue": [r["id"] for r in waiting if r["deadline"] < now],
-            "due soon": [r["id"] for r in waiting if now <= r["deadline"] < soon],
+            "due soon": None
+            if soon is None
+            else [r["id"] for r in waiting if now <= r["deadline"] < soon],
+            "policy": unreadable,
             "lagging descendants": [
                 d["name"]
                 for d in descendants
@@ -63,13 +69,33 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
                 "requests": json.loads(run["requests"]),
                 "step": progress[run["id"]]["step"] if run["id"] in progress else "queued",
                 "since": progress[run["id"]]["at"] if run["id"] in progress else run["updated_at"],
-                "why": _opened(ledger, told.get(f"run:{run['id']}"))
+                "why": _why(ledger, told.get(f"run:{run['id']}"))
                 if run["state"] == INTERRUPTED
                 else None,
             }
             for run in runs
         ],
     }
+
+
+def _soon(ledger: Ledger, row: Record, now: str) -> tuple[str | None, str | None]:
+    """The time up to which a model's deadlines are near, or why its policy cannot be read."""
+    try:
+        days = policy_of(ledger, row).warn_days
+    except (ExpungeError, ValueError) as error:  # ValueError: a key of another version
+        return None, _unreadable(error)
+    return stamp(datetime.fromisoformat(now) + timedelta(days=days)), None
+
+
+def _unreadable(error: Exception) -> str:
+    return f"unreadable: {error if isinstance(error, ExpungeError) else first_line(error)}"
+
+
+def _why(ledger: Ledger, address: str | None) -> Any:
+    try:
+        return _opened(ledger, address)
+    except (ExpungeError, ValueError) as error:
+        return {"error": _unreadable(error)}
 
 
 def show(ledger: Ledger, request: str) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from expunge.ledger.material import Source
 from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.past import StoredHistory
 from expunge.ledger.publishing import state_of_history
-from expunge.ledger.resolving import EARLIER
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.standing import Standing
 from expunge.ledger.tables import RequestState
@@ -117,15 +116,29 @@ def plan(ledger: Ledger, model: Record, before: str | None = None) -> Plan:
             counted[row["kind"]] = number + 1, size + row["size"]
     source = Source.of_bytes(ledger.read(model["spec"]))
     objects = tuple((kind, *counted[kind]) for kind in sorted(counted))
-    return Plan(tuple(ids), later, objects, outside(source))
+    return Plan(tuple(ids), later, objects, outside(ledger, model, source))
 
 
-def outside(source: Source) -> tuple[str, ...]:
-    """What a seal cannot reach."""
+def outside(ledger: Ledger, model: Record, source: Source) -> tuple[str, ...]:
+    """What a seal of a model cannot reach."""
+    with ledger.database.reading() as connection:
+        made = rows(connection, "descendants", model=model["id"])
+    lagging = sorted(
+        f"{d['name']} (@{d['version']})" for d in made if d["version"] < model["version"]
+    )
     where = f" in {source.folder}" if source.folder else ""
     return (
         f"the weights and the rows of the source{where}: remove the weights file, and the "
         "forgotten rows from the tables",
+        "folders that `expunge ledger materialise` and `expunge ledger export` wrote of earlier "
+        "versions: remove them, and materialise again after the seal",
+        "servers and other processes that hold an earlier version in memory: have them load the "
+        "current one",
+        *(
+            [f"what was made from an earlier version, as declared: {', '.join(lagging)}"]
+            if lagging
+            else []
+        ),
         "folders that `expunge forget`, `audit`, `tune` and `compare` wrote, with signals, shadow "
         "models and pictures of forgotten rows",
         "the cache of data sets (EXPUNGE_CACHE), if forgotten rows are in it",
@@ -179,7 +192,7 @@ def destroy(ledger: Ledger, model: str) -> int:
         going = _going(connection, row, requests, {*current, version["history"], row["base"]})
         writes: list[Write | Erase] = [
             Write("requests", {"id": request}, {"sealed": True})
-            for request in _repeated(connection, model)
+            for request in _settled(connection, model, RequestState.ANSWERED)
         ]
         for address in going:
             writes += [
@@ -194,9 +207,11 @@ def destroy(ledger: Ledger, model: str) -> int:
     return len(going)
 
 
-def _repeated(connection: Connection, model: str) -> list[str]:
-    """Requests that named what was forgotten already: their words and accounts name it, too."""
-    found = rows(connection, "requests", model=model, reason=EARLIER, sealed=False)
+def _settled(connection: Connection, model: str, *states: RequestState) -> list[str]:
+    """Requests that ended without a version in use: answered with evidence, or withdrawn. Their
+    words and accounts name people and rows, and nothing needs them any more."""
+    asked = [state.value for state in states]
+    found = rows(connection, "requests", model=model, state=asked, sealed=False)
     return [row["id"] for row in found]
 
 
@@ -209,7 +224,10 @@ def _going(
     all requests that have ended (they name rows), and what nothing uses any more; save what a seal
     keeps, what the current version is made of, and what requests that stay still need.
     """
-    taken_requests = {*requests, *_repeated(connection, model["id"])}
+    taken_requests = {
+        *requests,
+        *_settled(connection, model["id"], RequestState.ANSWERED, RequestState.WITHDRAWN),
+    }
     runs = [r["id"] for r in rows(connection, "runs", model=model["id"])]
     versions = [v["id"] for v in rows(connection, "versions", model=model["id"])]
     other = {

@@ -3,6 +3,7 @@
 No model and no table is loaded here: a request takes milliseconds, whatever it asks for.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ from expunge.ledger.scope import Scope
 from expunge.ledger.tables import RequestState, requests
 from expunge.run_file.made import make, registered
 
+LARGEST = 1_000_000
+"""A priority lies between minus this and this: every database holds it as a number."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -31,9 +35,9 @@ class Submission:
         method: registered name; the model's own method by default.
         parameters: fields of the method.
         aggregation: registered name of the rule; the model's own by default.
-        strength: how far the change is applied; the model's own by default.
+        strength: how far the change is applied, finite and above 0; the model's own by default.
         deadline: ISO 8601 with a time zone; the policy's days from now by default.
-        priority: larger ones are answered first.
+        priority: larger ones are answered first; -1,000,000 to 1,000,000.
         key: the same key gives the first request again, whatever else is asked.
         metadata: JSON values of the user's own; encrypted, and never in the chain.
         known: refuse a request that names a value which no training row has; by default it is
@@ -66,7 +70,8 @@ def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
 
     Raises:
         ExpungeError: there is no such model, method, rule or column; no value is named; the
-            deadline is no time or is past; or, with ``known``, a value is unknown.
+            deadline is no time or is past; the priority or the strength is out of bounds; or, with
+            ``known``, a value is unknown.
     """
     with ledger.database.reading() as connection:
         row = model_row(connection, model)
@@ -155,6 +160,7 @@ def _checked(ledger: Ledger, row: Record, asked: Submission) -> Scope:
         )
     if asked.aggregation is not None:
         registered("aggregations", asked.aggregation)
+    _check_numbers(asked)
     columns = ledger.made_of(row["columns"], Columns.of_bytes)
     column = asked.scope.column
     if column not in columns.hashes:
@@ -177,6 +183,20 @@ def _checked(ledger: Ledger, row: Record, asked: Submission) -> Scope:
                 "evidence."
             )
     return replace(asked.scope, values=values)
+
+
+def _check_numbers(asked: Submission) -> None:
+    if not -LARGEST <= asked.priority <= LARGEST:
+        raise ExpungeError(
+            f"The priority {asked.priority} was given; a whole number from {-LARGEST:,} to "
+            f"{LARGEST:,} is expected. Change --priority."
+        )
+    strength = asked.strength
+    if strength is not None and not (math.isfinite(strength) and strength > 0):
+        raise ExpungeError(
+            f"The strength {strength} was given; a finite number above 0 is expected. Change "
+            "--strength, or leave it out for the model's own."
+        )
 
 
 def _deadline(given: str | None, at: str, policy: Policy) -> str:

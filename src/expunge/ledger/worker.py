@@ -12,11 +12,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID
+from dbos import error as dbos_errors
 from filelock import FileLock, Timeout
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -123,6 +125,7 @@ class Worker:
         sweep_scratch()
         ended: dict[str, str] = {}
         with _told(self.ledger), self._alone() as name, _launched(self.ledger, name):
+            _delete_sealed(self.ledger)  # a worker may have been killed between seal and deletion
             tries: dict[str, int] = {}
             earliest: dict[str, float] = {}
             under_way: dict[str, tuple[str | None, Any]] = {}
@@ -133,7 +136,7 @@ class Worker:
                     if run not in under_way and time.monotonic() >= earliest.get(run, 0.0):
                         under_way[run] = row["reason"], _enqueued(row)
                 for run, (since, handle) in list(under_way.items()):
-                    if handle.get_status().status in WAITING:
+                    if _waits(handle):
                         continue
                     del under_way[run]
                     state = self._ended(run, since)
@@ -177,7 +180,7 @@ class Worker:
                 queueing.interrupt(self.ledger, run)
             return queueing.INTERRUPTED
         if row["kind"] == queueing.SEAL and row["state"] == queueing.PUBLISHED:
-            _delete_workflows(self.ledger, row["model"])
+            _delete_sealed(self.ledger)
         return str(row["state"])
 
     @contextmanager
@@ -185,7 +188,7 @@ class Worker:
         """A name for this worker that is its own for as long as it lives."""
         database = self.ledger.database
         if database.path is not None:
-            lock = FileLock(str(database.path) + ".worker")
+            lock = FileLock(str(database.path) + ".worker", mode=0o600)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -262,15 +265,53 @@ def _enqueued(row: Record) -> Any:
         return DBOS.enqueue_workflow(QUEUE, _workflow, row["id"])
 
 
-def _delete_workflows(ledger: Ledger, model: str) -> None:
-    """Delete what is kept of the steps of runs that have ended, once their requests are sealed."""
+def _waits(handle: Any) -> bool:
+    """Whether a workflow has not ended; one that another worker deleted has."""
+    try:
+        return handle.get_status().status in WAITING
+    except dbos_errors.DBOSNonExistentWorkflowError:
+        return False
+
+
+def _delete_sealed(ledger: Ledger) -> None:
+    """Delete what is kept of the steps of runs that ended before their model was sealed, and of
+    the seal itself. May be repeated."""
     with ledger.database.reading() as connection:
-        found = rows(connection, "runs", model=model)
-    ended = {row["id"] for row in found if row["state"] not in queueing.ACTIVE}
+        seals = rows(connection, "runs", kind=queueing.SEAL, state=queueing.PUBLISHED)
+        sealed: dict[str, str] = {}
+        for row in seals:
+            sealed[row["model"]] = max(row["updated_at"], sealed.get(row["model"], ""))
+        found = rows(connection, "runs", model=list(sealed))
+    ended = {
+        row["id"]
+        for row in found
+        if row["state"] not in queueing.ACTIVE and row["updated_at"] <= sealed[row["model"]]
+    }
+    if not ended:
+        return
     listed = DBOS.list_workflows(load_input=False, load_output=False)
-    wanted = [w.workflow_id for w in listed if w.workflow_id.partition(".")[0] in ended]
+    wanted = [
+        w.workflow_id
+        for w in listed
+        if w.workflow_id.partition(".")[0] in ended and w.status not in WAITING
+    ]
     if wanted:
         DBOS.delete_workflows(wanted)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file of the workflows, or take it and those beside it from other users: SQLite
+    gives these its mode."""
+    try:
+        path.touch(mode=0o600)
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(name).chmod(0o600)
+    except OSError as error:
+        raise ExpungeError(
+            f"{path} cannot be made or kept from other users ({error.strerror}); let its owner run "
+            "the worker, in a folder that can be written."
+        ) from None
 
 
 def steps_url(ledger: Ledger) -> str:
@@ -283,6 +324,8 @@ def steps_url(ledger: Ledger) -> str:
 
 @contextmanager
 def _launched(ledger: Ledger, name: str) -> Iterator[None]:
+    if ledger.database.path is not None:
+        _make_private(ledger.database.path.with_name(STEPS))
     logging.getLogger("dbos").setLevel(logging.CRITICAL)
     config: DBOSConfig = {
         "name": "expunge",
