@@ -1,7 +1,8 @@
 """The queue: which requests of which model are worked on next, and in which state a run stands.
 
 Requests for one model are answered in their order of arrival, larger priorities first, one run at a
-time; models do not wait for one another. Revocations and seals wait in the same queue.
+time; models do not wait for one another's runs, and take turns by the step in one worker.
+Revocations and seals wait in the same queue.
 """
 
 import json

@@ -214,6 +214,10 @@ def _model(ledger: Ledger, run: str) -> Standing:
     return standing_of(ledger, row["model"])
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Steps of two models take turns in one process: methods draw from torch's one random stream."""
+
+
 def _told(
     function: Callable[..., dict[str, Any]],
 ) -> Callable[..., dict[str, Any]]:
@@ -222,7 +226,8 @@ def _told(
 
     def carried(ledger: Ledger, run: str, *arguments: Any) -> dict[str, Any]:
         try:
-            return function(ledger, run, *arguments)
+            with _ONE_AT_A_TIME:
+                return function(ledger, run, *arguments)
         except UNAVAILABLE as error:
             with suppress(*UNAVAILABLE):  # the vault may be what is out of reach
                 _account(ledger, run, str(error))
