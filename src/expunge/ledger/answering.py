@@ -9,14 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from expunge.changes.deletion import state_of
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import sha256
 from expunge.ledger.material import parameters_of
 from expunge.ledger.opening import Ledger
-from expunge.ledger.past import Answer, StoredChange, StoredHistory
+from expunge.ledger.past import Answer, ById, StoredChange, StoredHistory
 from expunge.ledger.policy import OtherAggregation, Repair, Retraining, Strength
 from expunge.ledger.rows import Record
 from expunge.ledger.scope import Scope
@@ -25,7 +23,7 @@ from expunge.ledger.steps import draft, read_history, request_row, tell
 from expunge.methods.guardrail import Guardrail
 from expunge.methods.presets import presets_of
 from expunge.methods.protocol import Method
-from expunge.requests import Named, Request
+from expunge.requests import Request
 
 Given = Mapping[str, Any]
 """``name`` and ``parameters`` of a method in the place of the request's own."""
@@ -170,26 +168,7 @@ class _Making:
 def _asked(ledger: Ledger, row: Record) -> Request:
     scope = Scope.of_bytes(ledger.read(row["scope"]))
     found = json.loads(ledger.read(row["rows"]))
-    return replace(scope.request(), target=Chosen(scope.kind, scope.column, tuple(found["forget"])))
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The rows that a request was resolved to, named as it names them."""
-
-    kind: str
-    column: str
-    ids: tuple[str, ...]
-
-    def rows(self, table: Named) -> torch.Tensor:
-        """Positions of those that are still there."""
-        wanted = set(self.ids)
-        found = [i for i, name in enumerate(table["id"][:]) if str(name) in wanted]
-        return torch.tensor(found, dtype=torch.int64)
-
-    def describe(self) -> Mapping[str, object]:
-        """The ids: what the request comes to."""
-        return {"ids": sorted(set(self.ids))}
+    return replace(scope.request(), target=ById(scope.kind, tuple(found["forget"])))
 
 
 def repaired(

@@ -13,13 +13,12 @@ from expunge import __version__
 from expunge.changes.deletion import DeletionState
 from expunge.changes.weights import stored_tensors
 from expunge.errors import ExpungeError
-from expunge.ledger.looking import figures_of_version
 from expunge.ledger.opening import Ledger
 from expunge.ledger.publishing import not_covered
 from expunge.ledger.rows import Record
 from expunge.ledger.serving import built, version_row
 from expunge.ledger.standing import Standing
-from expunge.ledger.steps import read_history
+from expunge.ledger.steps import read_figures, read_history
 from expunge.storage import write_bytes, write_tensors
 
 CARD, CERTIFICATE, WEIGHTS = "README.md", "certificate.json", "model.safetensors"
@@ -116,7 +115,7 @@ def _check_folder(out: Path, certificate: bytes) -> None:
 
 def card(ledger: Ledger, row: Record, version: Record) -> str:
     """The model card of a version: what was removed by kind and number, without a name."""
-    figures = figures_of_version(ledger, version)
+    figures = read_figures(ledger, version)
     state = version["deletion_state"]
     known = None if state is None else DeletionState(state)
     base_kept = bool(read_history(ledger, version["history"]).requests())

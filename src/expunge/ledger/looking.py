@@ -135,7 +135,7 @@ def show(ledger: Ledger, request: str) -> dict[str, Any]:
     }
     for name in ("scope", "account"):
         found[name] = _opened(ledger, row[name])
-    figures = figures_of_version(ledger, version_row(ledger, model["name"])[1])
+    figures = steps.read_figures(ledger, version_row(ledger, model["name"])[1])
     own = figures.requests.get(request)
     found["figures"] = None if own is None else {"metric": figures.metric, **vars(own)}
     return found
@@ -151,13 +151,6 @@ def _opened(ledger: Ledger, address: str | None) -> Any:
     return json.loads(ledger.read(address))
 
 
-def figures_of_version(ledger: Ledger, version: Record) -> Figures:
-    """What a version scores."""
-    found = json.loads(ledger.read(version["figures"]))
-    found.pop("checks", None)
-    return Figures.of_json(found)
-
-
 def history(ledger: Ledger, model: str) -> dict[str, Any]:
     """Every version of a model, and the score on each request's rows after each: the persistence
     matrix, with ``stored`` where a figure was not measured again."""
@@ -165,7 +158,7 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
         row = model_row(connection, model)
         versions = sorted(rows(connection, "versions", model=row["id"]), key=lambda v: v["number"])
         requests = sorted(rows(connection, "requests", model=row["id"]), key=lambda r: r["number"])
-    figures = [figures_of_version(ledger, version) for version in versions]
+    figures = [steps.read_figures(ledger, version) for version in versions]
     answered = [r for r in requests if any(r["id"] in found.requests for found in figures)]
     return {
         "model": model,
@@ -214,7 +207,7 @@ def diff(ledger: Ledger, model: str, one_: int, other: int) -> dict[str, Any]:
     Raises:
         ExpungeError: there is no such version, or one was destroyed when the history was sealed.
     """
-    found = [figures_of_version(ledger, version_row(ledger, model, n)[1]) for n in (one_, other)]
+    found = [steps.read_figures(ledger, version_row(ledger, model, n)[1]) for n in (one_, other)]
     weights = [parameters_of(built(ledger, model, n, guards=False).model) for n in (one_, other)]
     if set(weights[0]) != set(weights[1]):
         raise ExpungeError(

@@ -193,7 +193,7 @@ def answer_of(found: Mapping[str, Any]) -> Answer:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ById:
     """The target of a request that was resolved before: rows by id, of which some may be gone."""
 
     kind: str
@@ -212,4 +212,4 @@ class Standing:
 
 def standing(request: str, kind: str, ids: Sequence[str]) -> Request:
     """A request of the history as a deployment sees it: its id for a name, its rows by id."""
-    return Request(request, Standing(kind, tuple(ids)))
+    return Request(request, ById(kind, tuple(ids)))

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from expunge.changes.weights import digest_of
 from expunge.ledger.certificate import Figure, Removal, verified
-from expunge.ledger.looking import figures_of_version
 from expunge.ledger.measuring import checks, scores_of
 from expunge.ledger.opening import Ledger
 from expunge.ledger.serving import version_row
 from expunge.ledger.standing import Standing
-from expunge.ledger.steps import read_history
+from expunge.ledger.steps import read_figures, read_history
 
 TOLERANCE = 1e-9
 """By how much a figure may differ: the same machine and seed give the same digits."""
@@ -58,7 +57,7 @@ def replay(ledger: Ledger, envelope: bytes) -> Replayed:
     subjects = standing.subjects(past.requests())
     model = standing.deployment(past).model
     found = scores_of(material.family, model, material, subjects, run)
-    stored = figures_of_version(ledger, version)
+    stored = read_figures(ledger, version)
     again = {
         request: own.with_score(found.forget.get(request))
         for request, own in stored.requests.items()

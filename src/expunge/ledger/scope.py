@@ -16,7 +16,7 @@ from torch import Tensor
 
 from expunge.ledger.canonical import canonical
 from expunge.ledger.keys import Keys
-from expunge.requests import Named, Request, Rows, Target
+from expunge.requests import Request, Rows
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,10 @@ class Scope:
         """The rows it means."""
         return Rows(self.column, self.values)
 
-    def request(self, copies: Sequence[str] = ()) -> Request:
-        """The request that methods see; ``copies`` are ids of rows that repeat a named one."""
-        target: Target = self.target
-        if copies:
-            target = Together(self.target, Rows("id", tuple(copies)))
+    def request(self) -> Request:
+        """The request as it is worded."""
         labels = tuple(int(v) for v in self.values if v.isdecimal()) * (self.column == "label")
-        return Request(self.name, target, self.anchor, labels)
+        return Request(self.name, self.target, self.anchor, labels)
 
     def hashes(self, keys: Keys) -> tuple[str, ...]:
         """One keyed hash for each value, sorted."""
@@ -73,38 +70,6 @@ class Scope:
         """What :meth:`to_bytes` wrote."""
         found = json.loads(data)
         return cls(found["name"], found["column"], tuple(found["values"]), found["anchor"])
-
-
-@dataclass(frozen=True)
-class Together:
-    """The rows that a request names, and those that repeat them."""
-
-    named: Rows
-    copies: Rows
-
-    @property
-    def kind(self) -> str:
-        """That of what was named."""
-        return self.named.kind
-
-    @property
-    def column(self) -> str:
-        """That of what was named: methods ask it whether a class is meant."""
-        return self.named.column
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """Those that were named."""
-        return self.named.values
-
-    def rows(self, table: Named) -> Tensor:
-        """Positions of both."""
-        both = torch.cat([self.named.rows(table), self.copies.rows(table)])
-        return torch.tensor(sorted(set(both.tolist())), dtype=torch.int64)
-
-    def describe(self) -> dict[str, object]:
-        """Both."""
-        return {**self.named.describe(), "copies": sorted(set(self.copies.values))}
 
 
 HASH = 32

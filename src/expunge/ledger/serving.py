@@ -18,9 +18,9 @@ from expunge.changes.kinds import Redaction
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.opening import Ledger, model_row
-from expunge.ledger.past import StoredHistory
 from expunge.ledger.rows import Record, one
 from expunge.ledger.standing import Standing
+from expunge.ledger.steps import read_history
 from expunge.storage import write_tensors
 
 LATEST = "latest"
@@ -63,7 +63,7 @@ def built(ledger: Ledger, model: str, number: int | None = None, guards: bool = 
         IntegrityError: what it folds to is not what its certificate names.
     """
     row, version = version_row(ledger, model, number)
-    history = StoredHistory.of_bytes(ledger.read(version["history"]))
+    history = read_history(ledger, version["history"])
     standing = Standing.of(ledger, row)
     bare = standing.deployment(history, guards=False).model
     found = digest_of(bare)

@@ -7,12 +7,12 @@ and what it publishes stands under the number of the run, once.
 """
 
 import json
-from typing import Any
 
 from sqlalchemy import Connection
 
 from expunge.errors import ExpungeError
 from expunge.ledger.chain import ledger_time
+from expunge.ledger.measuring import Figures
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import StoredHistory
 from expunge.ledger.rows import Record, note, one
@@ -43,11 +43,11 @@ def version_of(ledger: Ledger, model: Record) -> Record:
     return found
 
 
-def read_figures(ledger: Ledger, version: Record) -> dict[str, Any]:
-    """The stored figures of a version, without the conditions that they were held to."""
-    found: dict[str, Any] = json.loads(ledger.read(version["figures"]))
+def read_figures(ledger: Ledger, version: Record) -> Figures:
+    """What a version scores, without the conditions that it was held to."""
+    found = json.loads(ledger.read(version["figures"]))
     found.pop("checks", None)
-    return found
+    return Figures.of_json(found)
 
 
 def request_row(connection: Connection, request: str) -> Record:

@@ -15,9 +15,9 @@ from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import Removal, verified
 from expunge.ledger.chain import Anchor, events, faults
 from expunge.ledger.opening import Ledger
-from expunge.ledger.past import StoredHistory
 from expunge.ledger.rows import Record, rows
 from expunge.ledger.standing import Standing
+from expunge.ledger.steps import read_history
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _rebuilt_faults(ledger: Ledger, row: Record, versions: list[Record]) -> Iter
     current = [v for v in versions if v["model"] == row["id"] and v["number"] == row["version"]]
     try:
         standing = Standing.of(ledger, row)
-        history = StoredHistory.of_bytes(ledger.read(current[0]["history"]))
+        history = read_history(ledger, current[0]["history"])
         found = digest_of(standing.deployment(history, guards=False).model)
     except ExpungeError as error:
         yield f"{where}: it cannot be rebuilt: {first_line(error)}"

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from expunge.audit.oracle import retrained
-from expunge.ledger.answering import Chosen
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Write, append, ledger_time
 from expunge.ledger.measuring import (
@@ -19,7 +18,7 @@ from expunge.ledger.measuring import (
     stand_in,
 )
 from expunge.ledger.opening import Ledger
-from expunge.ledger.past import StoredHistory
+from expunge.ledger.past import ById, StoredHistory
 from expunge.ledger.rows import Value
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import current_history, read_figures, read_history, tell, version_of
@@ -55,7 +54,7 @@ def weigh(
     """
     tell(ledger, run, "measure")
     past = read_history(ledger, history)
-    earlier = Figures.of_json(read_figures(ledger, version_of(ledger, standing.row)))
+    earlier = read_figures(ledger, version_of(ledger, standing.row))
     figures = _measured(standing, past, earlier, new)
     kept = {r: f for r, f in figures.requests.items() if r not in withdrawn}
     figures = replace(figures, requests=kept)
@@ -145,7 +144,7 @@ def _oracle(
         return {}
     ids = material.train_table["id"][:]
     named = tuple(str(ids[i]) for i in gone.nonzero().reshape(-1).tolist())
-    everything = Request("all", Chosen("samples", "id", named))
+    everything = Request("all", ById("samples", named))
     empty = StoredHistory.of(past.rule, standing.row["base_digest"], standing.row["base"])
     model = retrained(standing.deployment(empty), [everything], material.run())
     found = scores_of(material.family, model, material, subjects, material.run())
