@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expunge.data.samples import Batch
@@ -42,6 +43,48 @@ class UnitLosses:
     def mean(self) -> Tensor:
         """Mean over all units of the batch, a scalar."""
         return (self.values * self.mask).sum() / self.mask.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """What a language model holds at every answer token of a batch, flat, row after row.
+
+    Args:
+        values: (n, ...) one entry a token: hidden states (n, D), logits (n, V), losses (n,).
+        tokens: int64 (n,) the answer tokens themselves.
+        rows: int64 (n,) position in the batch of each token, ascending.
+        places: int64 (n,) position of each token within its answer, from 0.
+        count: rows of the batch.
+    """
+
+    values: Tensor
+    tokens: Tensor
+    rows: Tensor
+    places: Tensor
+    count: int
+
+    def holding(self, values: Tensor) -> "AnswerTokens":
+        """The same tokens with other values (n, ...)."""
+        return AnswerTokens(values, self.tokens, self.rows, self.places, self.count)
+
+    def log_probabilities(self) -> Tensor:
+        """Of logits: the log-probability (n,) float32 in nats of each answer token."""
+        return -F.cross_entropy(self.values.float(), self.tokens, reduction="none")
+
+    def hits(self) -> Tensor:
+        """Of logits: whether each answer token (n,) is the most likely one."""
+        return self.values.argmax(1) == self.tokens
+
+    def units(self, values: Tensor) -> UnitLosses:
+        """Values (n,) of the tokens as units (B, U), U the tokens of the longest answer."""
+        width = int(self.places.max()) + 1 if len(self.places) else 1
+        filled = values.new_zeros(self.count, width).index_put((self.rows, self.places), values)
+        mask = torch.zeros(self.count, width, dtype=torch.bool, device=values.device)
+        return UnitLosses(filled, mask.index_put((self.rows, self.places), mask.new_ones(())))
+
+    def losses(self) -> UnitLosses:
+        """Of logits: minus the log-probability of each answer token, as units (B, U)."""
+        return self.units(-self.log_probabilities())
 
 
 @dataclass(frozen=True)
@@ -132,6 +175,23 @@ class HasNeutral(Protocol):
 
     def neutral(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with neutral targets in place of its own."""
+        ...
+
+
+@runtime_checkable
+class HasAnswers(Protocol):
+    """Answers of several tokens, each scored over a vocabulary."""
+
+    def answers(self, model: nn.Module, batch: Batch) -> AnswerTokens:
+        """Logits (n, V) at the answer tokens of a batch."""
+        ...
+
+    def states(self, model: nn.Module, batch: Batch) -> AnswerTokens:
+        """Hidden states (n, D) at the answer tokens, as the head reads them."""
+        ...
+
+    def scorer(self, model: nn.Module) -> nn.Module:
+        """A frozen copy of the head: from states (n, D) to logits (n, V)."""
         ...
 
 

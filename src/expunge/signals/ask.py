@@ -1,18 +1,19 @@
-"""Asking a model: its logits or errors on samples, turned into signals.
+"""Asking a model: its logits, answers or errors on samples, turned into signals.
 
 The model stays as it is: the mode of every submodule is put back, also after an error, and where
 the run's device is another one, a copy of the model is asked there.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Family, HasErrors, HasLogits, able
+from expunge.families.abilities import Family, HasAnswers, HasErrors, HasLogits, UnitLosses, able
 from expunge.models.modes import evaluating
 from expunge.run import Run
 from expunge.signals.accuracy import ACCURACY
@@ -40,6 +41,34 @@ def errors_of(
     return torch.cat([errors for errors, _ in found])
 
 
+def answers_of(
+    family: Family, model: nn.Module, samples: Samples, run: Run, batch_size: int = 64
+) -> tuple[UnitLosses, UnitLosses]:
+    """Of every answer token: minus its log-probability, and 1 where it is the most likely one.
+
+    Both (n, U), in evaluation mode, without gradients, on the CPU.
+    """
+    scorer = able(family, HasAnswers)
+    found: list[tuple[UnitLosses, UnitLosses]] = []
+    with evaluating(on_device(model, run)) as asked, torch.inference_mode(), run.autocast():
+        for raw in batches(samples, batch_size):
+            batch = {name: tensor.to(run.device) for name, tensor in raw.items()}
+            tokens = scorer.answers(asked, batch)
+            found.append((tokens.losses(), tokens.units(tokens.hits().float())))
+    losses, hits = zip(*found, strict=True)
+    return _joined(losses), _joined(hits)
+
+
+def _joined(parts: Sequence[UnitLosses]) -> UnitLosses:
+    """Rows of several batches, padded to the widest."""
+    width = max(part.mask.shape[1] for part in parts)
+    spare = [width - part.mask.shape[1] for part in parts]
+    return UnitLosses(
+        torch.cat([F.pad(p.values.cpu(), (0, s)) for p, s in zip(parts, spare, strict=True)]),
+        torch.cat([F.pad(p.mask.cpu(), (0, s)) for p, s in zip(parts, spare, strict=True)]),
+    )
+
+
 def _answers(
     asked_for: Callable[[nn.Module, Batch], Tensor],
     model: nn.Module,
@@ -62,15 +91,15 @@ def metric_of(family: Family) -> Metric:
     """What models of a family are scored with: accuracy, or the mean absolute error.
 
     Raises:
-        ExpungeError: the family has neither logits nor errors.
+        ExpungeError: the family has no logits, answers or errors.
     """
-    if isinstance(family, HasLogits):
+    if isinstance(family, HasLogits | HasAnswers):
         return ACCURACY
     if isinstance(family, HasErrors):
         return MEAN_ABSOLUTE_ERROR
     raise ExpungeError(
-        f"The family {family.name!r} lacks both HasLogits and HasErrors, and measuring needs one "
-        "of them; take a family that has one."
+        f"The family {family.name!r} lacks HasLogits, HasAnswers and HasErrors, and measuring "
+        "needs one of them; take a family that has one."
     )
 
 
@@ -100,6 +129,11 @@ def ask(
         errors = errors_of(family, model, samples, run, batch_size)
         return Signals.from_errors(
             errors, model=name, samples=samples.ids, subjects=samples.subjects
+        )
+    if isinstance(family, HasAnswers):
+        losses, hits = answers_of(family, model, samples, run)
+        return Signals.from_answers(
+            losses, hits, model=name, samples=samples.ids, subjects=samples.subjects
         )
     return predict(family, model, samples, run, name, batch_size).signals()
 

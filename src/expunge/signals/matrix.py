@@ -15,13 +15,19 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from expunge.errors import ExpungeError
+from expunge.families.abilities import UnitLosses
 from expunge.families.from_logits import log_odds
+from expunge.families.language import answer_log_odds
 
 QUERIES = ("correct", "top-5", "rank", "margin", "loss")
 """The queries that :meth:`Signals.from_predictions` computes, in their order."""
 
 ERROR_QUERIES = ("absolute error", "squared error")
 """The queries that :meth:`Signals.from_errors` computes, in their order."""
+
+
+ANSWER_QUERIES = ("correct", "tokens correct", "margin", "loss", "total loss")
+"""The queries that :meth:`Signals.from_answers` computes, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +172,46 @@ class Signals:
             models=(model,),
             samples=names,
             queries=ERROR_QUERIES,
+            subjects=names if subjects is None else tuple(subjects),
+        )
+
+    @classmethod
+    def from_answers(
+        cls,
+        losses: UnitLosses,
+        hits: UnitLosses,
+        *,
+        model: str = "model",
+        samples: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+    ) -> Self:
+        """The signals of one language model from the tokens of its answers.
+
+        ``tokens correct`` is the share of the answer tokens that are the most likely ones given the
+        tokens before them, and ``correct`` that all of them are: greedy decoding then gives exactly
+        this answer. ``loss`` is the mean and ``total loss`` the sum of minus the log-probability in
+        nats, and ``margin`` the log-odds of the probability per token ``exp(-loss)``.
+
+        Args:
+            losses: (n, U) minus the log-probability of each token of the answers.
+            hits: (n, U) 1 where the token is the most likely one, else 0.
+            model: name of the model.
+            samples: n stable ids; by default the row numbers.
+            subjects: n subjects; by default the ids.
+
+        Raises:
+            ExpungeError: there is no row, or a loss is not a number.
+        """
+        mean = losses.means().detach().float().cpu()
+        share = hits.means().detach().float().cpu()
+        total = losses.sums().detach().float().cpu()
+        columns = (share == 1, share, answer_log_odds(-mean), mean, total)
+        names = tuple(str(i) for i in range(len(mean))) if samples is None else tuple(samples)
+        return cls(
+            values=torch.stack([c.float() for c in columns], dim=-1).unsqueeze(0),
+            models=(model,),
+            samples=names,
+            queries=ANSWER_QUERIES,
             subjects=names if subjects is None else tuple(subjects),
         )
 
