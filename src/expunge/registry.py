@@ -1,4 +1,4 @@
-"""The registry: methods, aggregation rules and families by name, found through entry points.
+"""The registry: methods, aggregation rules, families and kinds of change, found by entry points.
 
 A third party's package adds its own under the same groups, without touching this one.
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 from expunge.errors import ExpungeError
 
-Group = Literal["methods", "aggregations", "families"]
+Group = Literal["methods", "aggregations", "families", "changes"]
 
 
 def names(group: Group) -> list[str]:

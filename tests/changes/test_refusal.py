@@ -13,8 +13,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from expunge.attacks.edit_off import switchable, switched_off
+from expunge.changes.guarded import unguarded
 from expunge.changes.kinds import Guard
-from expunge.changes.refusal import Refusal, Rule, centred, represented, unguarded
+from expunge.changes.refusal import Refusal, Rule, centred, represented
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.errors import IntegrityError
 from expunge.families.blocks import blocks_of

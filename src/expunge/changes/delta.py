@@ -12,7 +12,7 @@ where the Delta stands alone at strength 1; aggregation folds parameters.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,8 @@ class Delta:
     entries: Mapping[str, Entry]
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "delta"
 
     def __post_init__(self) -> None:
         for name, tensor in [*self._values(), *self.buffers.items()]:
@@ -226,7 +228,7 @@ class Delta:
                 shapes[name] = list(entry.shape)
             else:
                 tensors[f"dense:{name}"] = entry
-        header = {"kind": "delta", "base": self.base, "shapes": shapes, "facts": dict(self.facts)}
+        header = {"kind": self.kind, "base": self.base, "shapes": shapes, "facts": dict(self.facts)}
         write_tensors(path, tensors, {**header, **more})
 
     @classmethod
@@ -276,7 +278,7 @@ class _Header:
 
 def _header(path: Path) -> _Header:
     header = read_facts(path)
-    if header.get("kind") != "delta":
+    if header.get("kind") != Delta.kind:
         raise IntegrityError(f"{path} holds no Delta; give a file written by Delta.save.")
     base, shapes, facts = header.get("base"), header.get("shapes"), header.get("facts")
     for name, found, kind in (

@@ -2,12 +2,13 @@
 
 ``Replacement`` is new weights, perhaps of another family. ``Adapter``, ``Guard`` and ``Redaction``
 are interfaces: low-rank weights, something that acts at inference, ids removed from the input.
+Those that are shipped are ``LowRank``, ``Refusal`` and ``Redacted``, each in a file of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ class Replacement:
     family: str | None = None
     builder: str | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "replacement"
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
@@ -71,7 +74,7 @@ class Replacement:
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         header = {
-            "kind": "replacement",
+            "kind": self.kind,
             "before": self.before,
             "family": self.family,
             "builder": self.builder,
@@ -87,7 +90,7 @@ class Replacement:
             IntegrityError: the file is missing, damaged, or no Replacement.
         """
         header = read_facts(path)
-        if header.get("kind") != "replacement":
+        if header.get("kind") != cls.kind:
             raise IntegrityError(
                 f"{path} holds no Replacement; give a file written by Replacement.save."
             )
@@ -160,3 +163,16 @@ class Redaction(Protocol):
 
 Change = Delta | Replacement | Adapter | Guard | Redaction
 """What one method returns for one request, alone or several together."""
+
+Acts = Literal["weights", "base", "answers", "input"]
+"""What of a served model a change acts on: its weights, folded or added; its base, which it takes
+the place of; its answers, from outside; or what it is served."""
+
+
+def acts_on(change: Change) -> Acts:
+    """What of a served model a change acts on."""
+    if isinstance(change, Replacement):
+        return "base"
+    if isinstance(change, Delta | Adapter):
+        return "weights"
+    return "answers" if isinstance(change, Guard) else "input"

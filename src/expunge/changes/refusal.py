@@ -11,8 +11,7 @@ made from the forgotten rows: they are to be destroyed with the guard once the w
 """
 
 import copy
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expunge.changes.guarded import Guarded
 from expunge.changes.weights import digest_of, is_finite
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.storage import read_facts, read_tensors, write_tensors
@@ -286,48 +286,14 @@ def centred(logits: Tensor) -> Tensor:
     return cut - cut.mean(1, keepdim=True)
 
 
-class Refusing(nn.Module):
-    """A model behind a :class:`Refusal`.
+class Refusing(Guarded):
+    """A model behind a :class:`Refusal`."""
 
-    Parameters and buffers have the names of the guarded model, so that its digest and its file are
-    those of the weights; attributes are the guarded model's, except methods that would answer.
-    """
+    passes: ClassVar[tuple[str, ...]] = TEXT_SIDE
 
     def __init__(self, guarded: nn.Module, refusal: Refusal) -> None:
-        super().__init__()
-        self.guarded, self.refusal = guarded, refusal
-        self.training = guarded.training
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name.startswith("__") or name == "guarded":
-                raise
-        found = getattr(self.guarded, name)
-        if inspect.ismethod(found) and name not in TEXT_SIDE:
-            raise AttributeError(f"{name!r} of the guarded model would answer past the guard")
-        return found
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those of the guarded model, under its names."""
-        return self.guarded.named_parameters(prefix, recurse, remove_duplicate)
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Those of the guarded model, under its names."""
-        return self.guarded.named_buffers(prefix, recurse, remove_duplicate)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """That of the guarded model, under its names."""
-        return self.guarded.state_dict(*args, **kwargs)
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Into the guarded model."""
-        return self.guarded.load_state_dict(*args, **kwargs)
+        super().__init__(guarded)
+        self.refusal = refusal
 
 
 class RefusingLogits(Refusing):
@@ -377,8 +343,3 @@ class RefusingFeatures(Refusing):
         features = self.image_features(self.activation(images))
         logits: Tensor = self.logit_scale.exp() * features @ self.text_features().T
         return logits
-
-
-def unguarded(model: nn.Module) -> nn.Module:
-    """The model that a Refusal stands around; any other as it is."""
-    return model.guarded if isinstance(model, Refusing) else model

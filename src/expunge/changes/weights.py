@@ -5,7 +5,7 @@ name of the group is an alias of it, and is accepted wherever tensors are put in
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,27 @@ def with_weights(model: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
             type of its tensor, or two names of tied weights disagree.
     """
     return _put(model, _canonical(model, values, "The change names"), "the change")
+
+
+def shifted(
+    model: nn.Module, shifts: Iterable[tuple[str, Tensor]], strength: float = 1.0
+) -> nn.Module:
+    """A copy of ``model`` with ``strength`` times each shift added to the parameter of its name.
+
+    Raises:
+        IntegrityError: the model has no such parameter, or one of another shape.
+    """
+    weights, moved = parameters_of(model), dict[str, Tensor]()
+    for name, shift in shifts:
+        if name not in weights or weights[name].shape != shift.shape:
+            found = f"of shape {tuple(weights[name].shape)}" if name in weights else "not there"
+            raise IntegrityError(
+                f"This is an adapter for another base: it adds {tuple(shift.shape)} to {name!r}, "
+                f"which is {found} in this model. Take the model that it was made for."
+            )
+        old = weights[name].detach().float()
+        moved[name] = old + strength * shift.to(old.device)
+    return with_weights(model, moved)
 
 
 def _canonical(

@@ -1,7 +1,7 @@
 """From a run file to an audit: the rows, the model that ``expunge forget`` stored, its history."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -9,16 +9,16 @@ import datasets
 import torch
 from torch import Tensor, nn
 
-from expunge.aggregation.fold import fold
+from expunge.aggregation.compose import behind, compose
 from expunge.audit.inquiry import Step
 from expunge.audit.measure import rows_held
 from expunge.audit.removal import Removal, Unlearner
 from expunge.changes.deletion import DeletionState
-from expunge.changes.delta import Delta
-from expunge.changes.kinds import Replacement
-from expunge.changes.refusal import Refusal
+from expunge.changes.history import Epoch, Served
+from expunge.changes.kinds import Change, Guard, Replacement
+from expunge.changes.stored import load
 from expunge.changes.weights import digest_of
-from expunge.cli.stored import HISTORY, KINDS, MODEL
+from expunge.cli.stored import HISTORY, MODEL
 from expunge.data.duplicates.content import Searched
 from expunge.data.samples import Samples, all_but
 from expunge.deployment import Deployment
@@ -126,19 +126,15 @@ def _guarded(loaded: Loaded, model: nn.Module) -> nn.Module:
     try:
         entries = history["epochs"][-1]["requests"]
         changes = [change for entry in entries for change in entry["changes"]]
-        guards = [_read(loaded, change) for change in changes if change["kind"] == Refusal.kind]
+        guards = [_read(loaded, change) for change in changes if change["acts on"] == "answers"]
     except UNREADABLE as error:
         raise _unreadable(loaded, error) from None
-    return _behind([guard for guard in guards if isinstance(guard, Refusal)], model)
+    return behind(model, [guard for guard in guards if isinstance(guard, Guard)])
 
 
-def _behind(guards: Sequence[Refusal], model: nn.Module) -> nn.Module:
-    return guards[0].merged(guards[1:]).around(model) if guards else model
-
-
-def _read(loaded: Loaded, change: dict[str, Any]) -> Delta | Replacement | Refusal:
+def _read(loaded: Loaded, change: dict[str, Any]) -> Change:
     """A stored change."""
-    return KINDS[change["kind"]].load(loaded.out / PurePath(change["file"]).name)
+    return load(change["kind"], loaded.out / PurePath(change["file"]).name)
 
 
 def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
@@ -147,20 +143,9 @@ def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
     places = _positions([r.target.rows(deployment.table) for r in loaded.requests])
     steps: list[Step] = []
     base = deployment.base
-    for epoch in history["epochs"]:
-        deltas: list[tuple[Delta, float]] = []
-        guards: list[Refusal] = []
-        model = base
-        for entry in epoch["requests"]:
-            for change in (_read(loaded, stored) for stored in entry["changes"]):
-                if isinstance(change, Delta):
-                    deltas.append((change, float(entry["strength"])))
-                    model = fold(deployment.rule, deltas).applied_to(base)
-                elif isinstance(change, Refusal):
-                    guards.append(change)
-                else:
-                    base = model = change.applied_to(model)
-                    deltas, guards = [], []
+    for stored in history["epochs"]:
+        epoch = Epoch(digest_of(base))
+        for entry in stored["requests"]:
             request = requests.get(entry["digest"])
             if request is None:
                 raise ExpungeError(
@@ -168,9 +153,15 @@ def _steps(loaded: Loaded, history: dict[str, Any]) -> list[Step]:
                     "file does not have; audit with the run file that it was made with, or name "
                     "the model with --model."
                 )
+            changes = tuple(_read(loaded, change) for change in entry["changes"])
+            for new in (change for change in changes if isinstance(change, Replacement)):
+                base = new.applied_to(base)
+                epoch, changes = Epoch(digest_of(base)), ()
+            served = Served(request, changes, float(entry["strength"]))
+            epoch = replace(epoch, served=(*epoch.served, served))
+            model = compose(base, epoch, deployment.rule)
             own = torch.isin(places, request.target.rows(deployment.table))
-            steps.append(Step(request.name, _behind(guards, model), own.nonzero().reshape(-1)))
-        base = model
+            steps.append(Step(request.name, model, own.nonzero().reshape(-1)))
     return steps
 
 
@@ -191,8 +182,10 @@ def _tables(loaded: Loaded) -> dict[str, Searched]:
 
 
 def _compared(loaded: Loaded, tables: dict[str, Searched]) -> tuple[str, ...]:
-    """The input columns of the run file; those of content where it names none."""
-    given = loaded.file.data.train.columns.input
+    """The input columns of the run file, of a language model the prompts; those of content where it
+    names none."""
+    mapped = loaded.file.data.train.columns
+    given = mapped.prompt or mapped.text or mapped.input
     columns = (given,) if isinstance(given, str) else tuple(given)
     held = all(set(table.table.column_names).issuperset(columns) for table in tables.values())
     return columns if held else ()

@@ -30,7 +30,7 @@ CLIENTS = ("npm", "apt-get")
 
 OPTIONAL = ("transformers", "torchvision")
 WEIGHTS = ("emoji-dual-encoder", "emoji-oracle")
-GROUPS: tuple[registry.Group, ...] = ("methods", "aggregations", "families")
+GROUPS: tuple[registry.Group, ...] = ("methods", "aggregations", "families", "changes")
 
 
 def doctor(json: JsonPath = None) -> None:

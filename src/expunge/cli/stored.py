@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge import __version__
 from expunge.changes.deletion import deletion_state
-from expunge.changes.delta import Delta
+from expunge.changes.guarded import unguarded
 from expunge.changes.history import History, Served
-from expunge.changes.kinds import Change, Replacement
-from expunge.changes.refusal import Refusal, unguarded
+from expunge.changes.kinds import Change, acts_on
+from expunge.changes.stored import kind_of, save
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
 from expunge.errors import ExpungeError
@@ -24,13 +24,6 @@ HISTORY = "history.json"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint"
 """The folder of the model in the layout of its checkpoint."""
-
-KINDS: Mapping[str, type[Delta] | type[Replacement] | type[Refusal]] = {
-    "delta": Delta,
-    "replacement": Replacement,
-    "refusal": Refusal,
-}
-"""The changes that have a file, by the word for their kind in ``history.json``."""
 
 
 def check_folder(out: Path) -> None:
@@ -51,15 +44,15 @@ def store(loaded: Loaded) -> None:
     """Write one file for each change, the model, and last ``history.json``, which lists them.
 
     A model that was read from a checkpoint is also written as one. Of a guarded model its weights
-    are written, which the guard leaves as they were; its file is among those of the changes.
+    are written, which the guard leaves as they were; its file is among those of the changes, and so
+    is that of a redaction, which whoever serves the model has to apply.
 
     Raises:
         ExpungeError: a change is of a kind that has no file; nothing was written.
     """
     files = file_names(loaded.deployment.history)
     for name, change in files:
-        assert isinstance(change, Delta | Replacement | Refusal)
-        change.save(loaded.out / name)
+        save(change, loaded.out / name)
     model = unguarded(loaded.deployment.model)
     write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
     if loaded.checkpoint is not None:
@@ -82,21 +75,6 @@ def file_names(history: History) -> list[tuple[str, Change]]:
     return found
 
 
-def kind_of(change: Change) -> str:
-    """One of :data:`KINDS`.
-
-    Raises:
-        ExpungeError: the change is of another kind, which has no file.
-    """
-    for name, kind in KINDS.items():
-        if isinstance(change, kind):
-            return name
-    raise ExpungeError(
-        f"The method returned a {type(change).__name__}, which `expunge forget` cannot store; "
-        "take a method that returns a Delta, a Replacement or a Refusal, or use the library."
-    )
-
-
 def folds_deltas(history: History) -> bool:
     """Whether a rule combined anything."""
     return any(epoch.deltas() for epoch in history.epochs)
@@ -110,7 +88,8 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
     def stored(change: Change) -> dict[str, str]:
         name = names[id(change)]
         sha256 = hashlib.sha256((out / name).read_bytes()).hexdigest()
-        return {"kind": kind_of(change), "file": name, "sha256": sha256}
+        kind, acts = kind_of(change), acts_on(change)
+        return {"kind": kind, "acts on": acts, "file": name, "sha256": sha256}
 
     def served(entry: Served) -> dict[str, Any]:
         return {

@@ -16,7 +16,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from expunge.changes.refusal import Refusal, Rule, Signal, centred, represented, unguarded
+from expunge.changes.guarded import unguarded
+from expunge.changes.refusal import Refusal, Rule, Signal, centred, represented
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
@@ -62,6 +63,7 @@ class Guardrail:
     needs: ClassVar[tuple[type, ...]] = (HasLogits,)
     prepares_with: ClassVar[Access] = Access()
     search: ClassVar[Mapping[str, Range]] = {}  # the threshold is found from the rows
+    suppresses_by: ClassVar[str] = "guard"
 
     wrongly: float = 0.01
     rows: int = 500
