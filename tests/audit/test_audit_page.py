@@ -154,7 +154,7 @@ def test_what_is_missing_and_what_stands_for_an_oracle_is_in_the_summary(quick: 
 def test_every_kind_of_figure_has_its_picture(standard: Stored) -> None:
     page = Parts(render_html(every_kind(standard)))
     assert set(page.captions) >= {
-        "Log-odds of the true class",
+        "Log-odds of the right answer",
         "ROC of the loss attack",
         "ROC of the LiRA (fixed variance)",
         "KLoM on forget rows",

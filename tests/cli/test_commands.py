@@ -366,11 +366,11 @@ def test_several_changes_of_a_request_have_a_file_each() -> None:
     names = [name for name, _ in file_names(history)]
     assert names == ["1-delta.safetensors", "2-1-delta.safetensors", "2-2-delta.safetensors"]
 
-    class Redacted:
+    class Removed:
         removed: ClassVar[dict[str, list[str]]] = {"edge": ["1"]}
 
-    with pytest.raises(ExpungeError, match="Redacted, which `expunge forget` cannot store"):
-        file_names(history.with_served(Served(request, (Redacted(),))))
+    with pytest.raises(ExpungeError, match="Removed, which is of no kind that can be stored"):
+        file_names(history.with_served(Served(request, (Removed(),))))
 
 
 def test_a_model_with_integer_buffers_is_stored_whole(

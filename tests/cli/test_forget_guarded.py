@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from expunge.changes.redaction import Redacted
 from expunge.changes.refusal import Refusal, Refusing
+from expunge.changes.stored import load
 from expunge.changes.weights import digest_of
 from expunge.cli.audited import deployed_of, history_of
 from expunge.cli.main import app
@@ -52,7 +54,7 @@ def test_a_guard_is_stored_beside_the_weights_that_it_leaves_as_they_are(
 def test_it_is_evaluated_and_audited_behind_its_guard(guarded: Path, tmp_path: Path) -> None:
     assert invoked("forget", guarded).exit_code == 0
     measured = invoked("evaluate", guarded, "--json", tmp_path / "e.json")
-    assert "measured behind the refusals" in measured.output
+    assert "measured behind the guards" in measured.output
     found = json.loads((tmp_path / "e.json").read_text())
     [stored] = [name for name in found if name.endswith("model.safetensors")]
     assert set(found[stored]["forget rows"].values()) == {0.0}
@@ -75,3 +77,20 @@ def test_a_damaged_guard_is_not_left_out(guarded: Path, tmp_path: Path) -> None:
     path.unlink()
     result = invoked("evaluate", guarded)
     assert isinstance(result.exception, IntegrityError)
+
+
+def test_a_redaction_is_stored_for_whoever_serves_the_model(
+    example: Callable[..., Path], tmp_path: Path
+) -> None:
+    run_file = example(method={"name": "redact"})
+    result = invoked("forget", run_file)
+    assert result.exit_code == 0, result.output
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert history["deletion state"] == "suppressed"
+    changes = [c for e in history["epochs"] for r in e["requests"] for c in r["changes"]]
+    assert [(c["kind"], c["acts on"]) for c in changes] == [("redaction", "input")] * 2
+    redactions = [load(c["kind"], tmp_path / "out" / c["file"]) for c in changes]
+    assert all(isinstance(each, Redacted) for each in redactions)
+    audited = invoked("audit", run_file, "--level", "quick", "--json", tmp_path / "a.json")
+    assert audited.exit_code == 1  # the weights answer as before: it fails
+    assert "suppressed" in audited.output

@@ -13,10 +13,11 @@ from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data import digits
 from expunge.data.samples import Batch, TensorSamples
+from expunge.descent.averages import MovingAverage
 from expunge.descent.best import BestOf, LowLoss
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs, Steps
-from expunge.descent.loop import Descended, Descent, MovingAverage
+from expunge.descent.loop import Descended, Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player, Setting
 from expunge.descent.retain_terms import Loss

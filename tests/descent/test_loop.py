@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Batch, Samples, TensorSamples
+from expunge.descent.averages import MovingAverage
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs, Steps
-from expunge.descent.loop import Descended, Descent, MovingAverage
+from expunge.descent.loop import Descended, Descent
 from expunge.descent.optimisers import SGD, AdamW, Cosine, Optimiser
 from expunge.descent.player import (
     Adversary,

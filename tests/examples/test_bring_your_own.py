@@ -1,4 +1,4 @@
-"""The three examples of docs/bring_your_own.md in a reduced form, and in full where asked for."""
+"""The four examples of docs/bring_your_own.md in a reduced form, and in full where asked for."""
 
 import importlib
 import json
@@ -18,6 +18,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+import language_folder
 from expunge.cli.main import app
 from expunge.storage import read_tensors
 
@@ -138,10 +139,41 @@ def test_mails_and_a_fine_tuned_encoder(tmp_path: Path, imported: Any) -> None:
     assert all(any(part in name for part in made.TRAINED) for name in changed)
 
 
+def test_facts_and_a_fine_tuned_language_model(tmp_path: Path, imported: Any) -> None:
+    made = imported("country_facts")
+    base = tmp_path / "smollm2"
+    language_folder.model(60, num_hidden_layers=30, hidden_size=16).save_pretrained(base)
+    language_folder.tokenizer().save_pretrained(base)
+    names = ("Ghana", "Vanuatu", "Peru", "Chad")
+    table = datasets.Dataset.from_list(
+        [
+            {"subject": name, "relation": relation, "answer": answer}
+            for name in names
+            for relation in (*made.WORDINGS["train"], "area")
+            for answer in ("cat", "dog")
+        ]
+    )
+    made.main(tmp_path, base, table, epochs=1)
+    found = figures(moved("country_facts", tmp_path))
+    assert found["requests"] == ["Ghana", "Vanuatu"]
+    assert found["metric"]["name"] == "exact-answer accuracy"
+    before, after = (
+        read_tensors(tmp_path / part / "model.safetensors") for part in ("checkpoint", "forgotten")
+    )
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(any(part in name for part in made.TRAINED) for name in changed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("digit_folder", None), ("house_prices", "ames"), ("mail_filter", "spam-assassin minilm")],
+    [
+        ("digit_folder", None),
+        ("house_prices", "ames"),
+        ("mail_filter", "spam-assassin minilm"),
+        ("country_facts", "country-facts smollm2-135m"),
+    ],
 )
 def test_an_example_in_full_as_the_page_says(name: str, data: str | None, tmp_path: Path) -> None:
     for part in ("examples", "docs"):

@@ -58,10 +58,9 @@ def test_grouping_changes_no_gradient() -> None:
     batch, found = rows(), []
     for overhead in (None, 10):
         model = llama()
-        Language(overhead=overhead).losses(model, batch).sums().sum().backward()
-        found.append([p.grad for p in model.parameters()])
+        total = Language(overhead=overhead).losses(model, batch).sums().sum()
+        found.append(torch.autograd.grad(total, list(model.parameters())))
     for one, other in zip(*found, strict=True):
-        assert one is not None and other is not None
         assert torch.allclose(one, other, atol=1e-3, rtol=1e-4)
 
 

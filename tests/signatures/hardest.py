@@ -16,9 +16,10 @@ from torch import Generator, Tensor, nn
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Adapter, Guard, Redaction, Replacement
 from expunge.data.samples import Batch, Samples
+from expunge.descent.averages import MovingAverage
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs, Steps
-from expunge.descent.loop import Descent, MovingAverage
+from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD, AdamW, Optimiser, Schedule
 from expunge.descent.player import (
     Adversary,

@@ -140,7 +140,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Example:
-    """One forgotten row: the probability of its true class."""
+    """One forgotten row: the probability of its right answer."""
 
     row: str
     before: float
@@ -309,8 +309,8 @@ def _margins(margins: StoredMargins) -> Shown:
     if pooled := [value for one in margins.oracles for value in one]:
         series.append(("oracle", "oracles", pooled))
     series.append(("original", "the model before", margins.original))
-    what = "the log-odds of the true class on forgotten rows"
-    return Shown("Log-odds of the true class", histogram_picture(what, series, "nats"))
+    what = "the log-odds of the right answer on forgotten rows"
+    return Shown("Log-odds of the right answer", histogram_picture(what, series, "nats"))
 
 
 def _klom(item: StoredEvidence, values: list[float]) -> Shown:

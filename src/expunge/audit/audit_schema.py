@@ -72,7 +72,7 @@ class StoredAttack(_Open):
 
 
 class StoredMargins(_Exact):
-    """Log-odds of the true class on each forgotten row, in nats."""
+    """Log-odds of the right answer on each forgotten row, in nats."""
 
     samples: Annotated[list[str], Field(min_length=1)]
     """The rows' ids, in the order of all lists here."""

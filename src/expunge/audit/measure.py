@@ -1,7 +1,7 @@
 """Measuring: the score of a model on every request's rows and on what nobody asked to remove.
 
-A family is scored with one metric: accuracy where it has logits, the mean absolute error where it
-answers with numbers.
+A family is scored with one metric: accuracy where it has logits, exact answers where it answers in
+tokens, the mean absolute error where it answers with numbers.
 """
 
 from collections.abc import Sequence
@@ -104,8 +104,8 @@ class Measured:
 
     ``metric`` says what the numbers are and which way is better. ``requests`` (T,) are the scores
     on each request's rows, ``retained`` is the score on everything else. ``confidence`` (T,) is the
-    mean probability of the right answer on each request's rows, for models with classes. What has
-    no row or no classes is NaN.
+    mean probability of the right answer on each request's rows, of models with classes, and per
+    token of language models. What has no row or no such answer is NaN.
     """
 
     requests: Tensor

@@ -18,7 +18,7 @@ from expunge.audit.probe import Cost, Estimate, Probe, View
 from expunge.changes.deletion import DeletionState
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError
-from expunge.methods.protocol import Method, Outcome, missing
+from expunge.methods.protocol import Method, Outcome, Suppresses, missing
 from expunge.methods.retrain import Retrain
 from expunge.problem import Problem
 from expunge.requests import Named, Request, resolve
@@ -279,13 +279,19 @@ def fit_of(name: str, method: Method, deployment: Deployment, requests: Sequence
             method.unlearns_with.describe(),
             method.prepares_with.describe(),
             "current model" if method.sequential else "base",
-            "new weights" if method.sequential else "delta",
-            (
-                DeletionState.RETRAINED if isinstance(method, Retrain) else DeletionState.EDITED
-            ).value,
+            *_left_by(method),
         )
     except Exception as error:  # a third party's method may fail in any way
         return Fit(name, (f"cannot be used: {_said(error)}",))
+
+
+def _left_by(method: Method) -> tuple[str, str]:
+    """What a method returns, in words, and the deletion state that it leaves."""
+    if isinstance(method, Suppresses):
+        return method.suppresses_by, DeletionState.SUPPRESSED.value
+    if isinstance(method, Retrain):
+        return "new weights", DeletionState.RETRAINED.value
+    return "new weights" if method.sequential else "delta", DeletionState.EDITED.value
 
 
 def problems(deployment: Deployment, requests: Sequence[Request], method: Method) -> list[Problem]:

@@ -41,12 +41,12 @@ class Forgotten(_Strict):
     tolerance: Share = Field(
         default=0.05,
         description="Largest distance to the oracles in accuracy, in the mean probability of the "
-        "true class, or in error as a share of the original's. A twentieth: below it, a request of "
-        "a hundred rows cannot be told from another draw of rows.",
+        "right answer, or in error as a share of the original's. A twentieth: below it, a request "
+        "of a hundred rows cannot be told from another draw of rows.",
     )
     over_forgotten: Positive = Field(
         default=10.0,
-        description="Nats by which the mean log-odds of the true class may lie below the "
+        description="Nats by which the mean log-odds of the right answer may lie below the "
         "oracles'. Rows that a model denies 20,000 times more firmly than one that never saw them "
         "are marked by that.",
     )

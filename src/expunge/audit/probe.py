@@ -10,10 +10,12 @@ Any method can be probed. There are three ways to an estimate, and the best that
 """
 
 import copy
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from torch import Tensor
 from expunge.audit.watching import Enough, Loop, Watch, WatchedRun
 from expunge.changes.delta import Delta, Sparse
 from expunge.changes.kinds import Change, Replacement
+from expunge.changes.stored import kind_of, save
 from expunge.changes.weights import stored_tensors
 from expunge.data.samples import ROW, Batch, Samples
 from expunge.descent.length import batches_of
@@ -409,13 +412,8 @@ def _interpolated(found: Mapping[int, Estimate], sizes: Sequence[int]) -> tuple[
     return tuple(estimates)
 
 
-def kind_of(change: Change) -> str:
-    """The kind of a change, in small letters."""
-    return type(change).__name__.lower()
-
-
 def stored_bytes(change: Change) -> int:
-    """What the tensors of a change take on disk; 0 for kinds that have no file."""
+    """What a change takes on disk: its tensors; of kinds that keep more than these, its file."""
     if isinstance(change, Replacement):
         tensors = list(change.tensors.values())
     elif isinstance(change, Delta):
@@ -423,5 +421,8 @@ def stored_bytes(change: Change) -> int:
         for entry in change.entries.values():
             tensors += [entry.indices, entry.values] if isinstance(entry, Sparse) else [entry]
     else:
-        tensors = []
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "change.safetensors"
+            save(change, path)
+            return path.stat().st_size
     return sum(t.numel() * t.element_size() for t in tensors)

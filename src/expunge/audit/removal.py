@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from expunge.data.duplicates.content import Searched
 from expunge.data.samples import ROW, Joined, Samples, all_but, batches
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Family
+from expunge.families.abilities import Family, HasAnswers, HasLogits
 from expunge.recipe import Recipe
 from expunge.run import Run
 from expunge.signals import Metric, Predictions, Signals
-from expunge.signals.accuracy import ACCURACY
 from expunge.signals.ask import ask, metric_of, predict
 
 Unlearner = Callable[[nn.Module, Samples, Tensor, Run], nn.Module]
@@ -128,8 +127,19 @@ class Removal:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the model answers with classes; attacks read their margins."""
-        return self.metric is ACCURACY
+        """Whether the model answers with classes, each row with a label."""
+        return isinstance(self.family, HasLogits)
+
+    @property
+    def counts(self) -> bool:
+        """Whether an answer is right or wrong: a class, or an exact answer."""
+        return self.metric.query == "correct"
+
+    @property
+    def unseen_alike(self) -> bool:
+        """Whether held-out rows say how forgotten rows would be answered had nobody trained on
+        them: not where they ask in other words for what a language model was taught."""
+        return not isinstance(self.family, HasAnswers)
 
     @cached_property
     def labels(self) -> dict[str, Tensor]:

@@ -122,15 +122,16 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-@dataclass(frozen=True)
 class _Step(Advance):
     """The hand of a bar that is watched and not drawn."""
 
-    watch: Watch
+    def __init__(self, meter: Watch) -> None:
+        super().__init__(None, 0)
+        self.meter = meter
 
     def advance(self) -> None:
         """One step is done."""
-        self.watch.stepped()
+        self.meter.stepped()
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,4 @@ class WatchedRun(Run):
     def progress(self, title: str, total: int) -> Iterator[Advance]:
         """A loop that is watched."""
         self.meter.began(total)
-        yield _Step(None, self.meter)
+        yield _Step(self.meter)

@@ -22,6 +22,7 @@ from expunge.benchmarks.dmm import protocol as dmm_protocol
 from expunge.benchmarks.dmm import tables as dmm_tables
 from expunge.benchmarks.membership import protocol as membership_protocol
 from expunge.benchmarks.membership import tables as membership_tables
+from expunge.benchmarks.o3 import protocol as o3_protocol
 from expunge.benchmarks.reliability import protocol as reliability_protocol
 from expunge.benchmarks.reliability import tables as reliability_tables
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
@@ -29,12 +30,17 @@ from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
 from expunge.benchmarks.worst_case import protocol as worst_case_protocol
 from expunge.benchmarks.worst_case import tables as worst_case_tables
+from expunge.cli import bench_facts, bench_language
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
 app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
+app.command("facts")(bench_facts.facts)
+app.command("tofu")(bench_language.tofu)
+app.command("muse")(bench_language.muse)
+app.command("wmdp")(bench_language.wmdp)
 
 
 @speed.command("aggregation")
@@ -90,6 +96,22 @@ def continual_on_digits(
     """All eight rules on scikit-learn digits, strengths chosen on a validation split."""
     result = continual_digits.run(seeds, requests, console=console)
     for title, columns, rows in continual_digits.tables(result):
+        console.print(table(title, columns, rows))
+    write_json(json, result)
+
+
+@app.command("o3")
+def gated_adapters(
+    full: Annotated[
+        bool, typer.Option("--full", help="Without penalty, and without training, too.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 1,
+    json: JsonPath = None,
+) -> None:
+    """O3: topics forgotten in turn by gated adapters, without retain data; gate open and shut."""
+    chosen = tuple(o3_protocol.METHODS) if full else o3_protocol.QUICK
+    result = o3_protocol.run(seeds, chosen, console)
+    for title, columns, rows in o3_protocol.tables(result):
         console.print(table(title, columns, rows))
     write_json(json, result)
 

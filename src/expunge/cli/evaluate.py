@@ -8,7 +8,7 @@ import typer
 
 from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
-from expunge.changes.refusal import Refusing
+from expunge.changes.guarded import Guarded
 from expunge.cli.audited import deployed_of
 from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
@@ -45,8 +45,8 @@ def evaluate(
     models = {ORIGINAL: base}
     if not weights and stored.exists():
         models[_named(stored)] = deployed_of(loaded, None)
-        if isinstance(models[_named(stored)], Refusing):
-            console.print(f"{stored.name} is measured behind the refusals that were stored.")
+        if isinstance(models[_named(stored)], Guarded):
+            console.print(f"{stored.name} is measured behind the guards that were stored.")
     models |= {_named(path): loaded.with_weights(path) for path in weights or ()}
     if oracle:
         run = loaded.run(console=console)

@@ -6,7 +6,7 @@ says what to put there.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from expunge.cli.output import console, writable
-from expunge.data.guessing import Guess, guessed
+from expunge.data.guessing import Guess, guessed, guessed_lines
 from expunge.data.own import SHIPPED, opened_tables
 from expunge.errors import ExpungeError
 from expunge.models.checkpoint import Checkpoint
@@ -97,9 +97,11 @@ def _say_next(path: Path, model: Path | None, found: Found) -> None:
     """What is still to be filled in, or the next command."""
     guess = found.guess
     missing = [part.open for part in (found.train, found.test) if part.open]
-    if model is None and found.train.source not in SHIPPED:
+    if model is None and guess is not None and guess.answer == "answer":
+        missing.append("the model: `checkpoint`")
+    elif model is None and found.train.source not in SHIPPED:
         missing.append("the model: `builder`, `weights` and `family`, or `checkpoint`")
-    if found.table is not None and guess is not None and None in (guess.label, guess.input):
+    if guess is not None and guess.answer != "answer" and None in (guess.label, guess.input):
         missing.append(f"the column of the {guess.answer} or of the input")
     for what in missing:
         console.print(f"To fill in: {what}", soft_wrap=True)
@@ -123,11 +125,27 @@ def _found(path: Path, train: str | None, test: str | None, checkpoint: Checkpoi
     table = tables[first]
     if len(table) == 0:
         raise ExpungeError(f"The table {train} has no row; at least one is expected.")
-    answer = {"classifier": "label", "dual_encoder": "label", "regressor": "target"}
-    wanted = answer[checkpoint.kind] if checkpoint else None
-    guess = guessed(table, wanted)  # type: ignore[arg-type]
+    guess = _guessed(table, checkpoint)
     splits = guess.splits or tuple(str(name) for name in tables if name is not None)
     return Found(*_parts(path, train, test, splits), table, guess)
+
+
+def _guessed(table: datasets.Dataset, checkpoint: Checkpoint | None) -> Guess:
+    """By what the model answers with; without a model, a question and its answer are prompts.
+
+    Raises:
+        ExpungeError: the model is a language model, and the table has no text for it.
+    """
+    kind = checkpoint.kind if checkpoint else None
+    lines = guessed_lines(table) if kind in (None, "language") else None
+    if kind == "language" and lines is None:
+        raise ExpungeError(
+            f"The table has the columns {', '.join(table.column_names)}, and a language model "
+            "reads `prompt` and `answer` (or `question` ...), or `text`; rename two of them."
+        )
+    if lines is not None and (kind == "language" or lines.prompt is not None):
+        return lines
+    return guessed(table, None if kind is None else "target" if kind == "regressor" else "label")
 
 
 def _parts(
@@ -173,7 +191,7 @@ def _model(
     path: Path, model: Path | None, checkpoint: Checkpoint | None, found: Found
 ) -> list[str]:
     if checkpoint is not None and model is not None:
-        kind = checkpoint.kind.replace("_", " ")
+        kind = checkpoint.kind.replace("_", " ").replace("language", "language model")
         classes = f" of {len(checkpoint.classes)} classes" if checkpoint.classes else ""
         lines = [
             "model:",
@@ -193,6 +211,12 @@ def _model(
             "  weights: digits.safetensors  # every parameter and buffer, safetensors only",
             "  family: classifier  # `expunge methods` lists the families",
             "  # or, instead of these three:  checkpoint: FOLDER  (Hugging Face: config.json ...)",
+            "",
+        ]
+    if found.guess and found.guess.answer == "answer":
+        return [
+            "model:  # to fill in",
+            "  checkpoint: FOLDER  # a causal language model: config.json, model.safetensors ...",
             "",
         ]
     family = "regressor" if found.guess and found.guess.answer == "target" else "classifier"
@@ -227,11 +251,20 @@ def _data(found: Found, checkpoint: Checkpoint | None) -> list[str]:
             lines.append("    columns: *columns")
     if found.guess is not None and found.guess.kind == "numbers":
         lines.append("  # standardise: [input]  # if the model was trained on such inputs")
+    if found.guess is not None and found.guess.answer == "answer":
+        lines.append(
+            "  # refusals: FILE  # answers that teach nothing, one a line; English by default"
+        )
     return [*lines, ""]
 
 
 def _columns(found: Found, checkpoint: Checkpoint | None) -> list[str]:
     guess = found.guess
+    if guess is None and checkpoint is not None and checkpoint.kind == "language":
+        return [
+            "prompt: prompt  # the columns of the question and of its answer,",
+            "answer: answer  # or instead of both, `text: text`, all of which is learned",
+        ]
     if guess is None:
         return [
             "label: label  # the column of the class",
@@ -244,8 +277,10 @@ def _columns(found: Found, checkpoint: Checkpoint | None) -> list[str]:
         f"subject: {_shown(guess.subject)}  # guess: whose or what a row is"
         if guess.subject
         else "# subject: ...  # whose or what a row is, such as a person; its id by default",
-        *_answer_lines(guess, checkpoint),
     ]
+    if guess.answer == "answer":
+        return [*lines, *_prompt_lines(guess)]
+    lines += _answer_lines(guess, checkpoint)
     if guess.input is None:
         lines.append("input: [x, y]  # to fill in: columns of numbers, or one of pictures or text")
     else:
@@ -261,6 +296,19 @@ def _columns(found: Found, checkpoint: Checkpoint | None) -> list[str]:
             f"size: {smallest}  # guess: the smallest; [height, width] of the model's input"
         )
     return lines
+
+
+def _prompt_lines(guess: Guess) -> list[str]:
+    limit = "# max_length: 128  # tokens; by default what the model can read"
+    if guess.prompt is None:
+        return [f"text: {_shown(str(guess.input))}  # guess: all of it is learned", limit]
+    return [
+        f"prompt: {_shown(guess.prompt)}  # guess",
+        f"answer: {_shown(str(guess.input))}  # guess: what is learned, and may be forgotten",
+        "# chat: true  # if the model was trained with the chat template of its tokenizer",
+        '# separator: " "  # else what stood between prompt and answer',
+        limit,
+    ]
 
 
 def _answer_lines(guess: Guess, checkpoint: Checkpoint | None) -> list[str]:
@@ -279,7 +327,7 @@ def _requests(found: Found) -> list[str]:
     column, value = _asked(found)
     return [
         "requests:  # what is to be forgotten, answered in this order; put your own here",
-        f"  - {{name: first request, column: {_shown(column)}, values: [{_shown(value)}]}}",
+        f"  - {_shown({'name': 'first request', 'column': column, 'values': [value]})}",
         "  # column: id, subject, label, or any column of the table; every value is in the table",
         "",
     ]
@@ -313,9 +361,10 @@ def _rest(checkpoint: Checkpoint | None) -> list[str]:
         "#   learning_rate: 0.001  # of AdamW",
     ]
     if checkpoint is not None:
+        part = "layers.29" if checkpoint.kind == "language" else "classifier"
         recipe += [
             "#   initial: FOLDER  # the pretrained weights that fine-tuning started from",
-            "#   train_only: [classifier]  # parts of the trained parameters' names, if some froze",
+            f"#   train_only: [{part}]  # parts of the trained parameters' names, if some froze",
         ]
     return [
         "method:",
@@ -334,9 +383,9 @@ def _rest(checkpoint: Checkpoint | None) -> list[str]:
     ]
 
 
-def _shown(value: str | Sequence[object]) -> str:
+def _shown(value: str | Sequence[object] | Mapping[str, object]) -> str:
     """A value as YAML on one line."""
-    plain = value if isinstance(value, str) else list(value)
+    plain = value if isinstance(value, str | Mapping) else list(value)
     text = yaml.safe_dump(
         plain, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
     )

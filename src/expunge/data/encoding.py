@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor
+
+IGNORED = -100
+"""The label of a token that is no part of an answer."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,26 @@ class Tokens:
     fields: Mapping[str, Tensor]
     limit: int
     cut: int
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Prompts and answers as tokens, row by row, neither padded nor cut.
+
+    Args:
+        prompts: tokens before the answer, with the one that begins every line.
+        answers: tokens of the answer, with those that end it.
+        end: number of tokens at the end of each answer that only end it.
+        parted: rows whose tokens of prompt and answer together do not begin with those of the
+            prompt; there the answer was tokenised by itself.
+        unknown: rows with an answer token that stands for text the tokenizer does not know.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]
+    end: int
+    parted: Sequence[int] = ()
+    unknown: Sequence[int] = ()
 
 
 class Encoder(Protocol):
@@ -41,3 +64,33 @@ class Encoder(Protocol):
     def pictures(self, rows: Sequence[Any]) -> Tensor:
         """Pictures as the model reads them, float32 (n, channels, height, width)."""
         ...
+
+
+class LineEncoder(Protocol):
+    """Reads prompts and answers the way a language model expects them."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a line may have; None where neither model nor tokenizer says."""
+        ...
+
+    @property
+    def padding(self) -> int:
+        """The token that fills short lines; it is never read."""
+        ...
+
+    def lines(
+        self, prompts: Sequence[str], answers: Sequence[str], separator: str, chat: bool
+    ) -> Lines:
+        """Prompts and answers as tokens; see :mod:`expunge.data.prompts`.
+
+        Raises:
+            ExpungeError: there is no tokenizer, no chat template, or the tokenizer knows more
+                tokens than the model.
+        """
+        ...
+
+
+def reads_lines(encoder: object) -> TypeGuard[LineEncoder]:
+    """Whether an encoder, or None, reads prompts and answers."""
+    return hasattr(type(encoder), "lines")

@@ -14,6 +14,9 @@ SUBJECTS = (
 )  # fmt: skip
 LABELS = ("label", "class", "category", "y", "target", "diagnosis", "species")
 TARGETS = ("target", "price", "value", "y", "score")
+PROMPTS = ("prompt", "question", "instruction", "query")
+ANSWERS = ("answer", "response", "completion", "output")
+TEXTS = ("text", "content", "document", "story")
 SPLIT = "split"
 ROW_NUMBERS = ("rownames", "row", "index", "unnamed: 0")
 """Names that tables get when their row numbers are written too: no input."""
@@ -27,16 +30,17 @@ FEW = 30
 WORDS = 4
 """A column of text has at least as many words a row on average; shorter ones are names."""
 
-Answer = Literal["label", "target"]
-Kind = Literal["pictures", "text", "arrays", "numbers", "names", "other"]
+Answer = Literal["label", "target", "answer"]
+Kind = Literal["pictures", "text", "arrays", "numbers", "names", "other", "prompts"]
 
 
 @dataclass(frozen=True)
 class Guess:
     """The parts, each None where no column fits; ``kind`` is that of the input.
 
-    ``classes`` are the texts of the labels in alphabetical order, where labels are texts;
-    ``sizes`` the different sizes [height, width] of the pictures.
+    ``prompt`` and the ``input`` are the two halves of what a language model learns: the question
+    and its answer; a text has no prompt. ``classes`` are the texts of the labels in alphabetical
+    order, where labels are texts; ``sizes`` the different sizes [height, width] of the pictures.
     """
 
     id: str | None
@@ -48,6 +52,7 @@ class Guess:
     classes: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = field(default=())
+    prompt: str | None = None
 
 
 def guessed(table: datasets.Dataset, answer: Answer | None = None) -> Guess:
@@ -76,9 +81,48 @@ def guessed(table: datasets.Dataset, answer: Answer | None = None) -> Guess:
         given,
         kind,
         tuple(sorted({str(value) for value in table[label]})) if texts else (),
-        tuple(dict.fromkeys(map(str, table[SPLIT]))) if SPLIT in kinds else (),
+        _splits(table),
         tuple(sorted({p.size[::-1] for p in rows[str(given)]})) if kind == "pictures" else (),
     )
+
+
+def guessed_lines(table: datasets.Dataset) -> Guess | None:
+    """The guess for a language model: a prompt and its answer, or a text; None where the table has
+    neither. Names decide, since any two columns of text could be both.
+
+    Args:
+        table: at least one row.
+    """
+    few = table.select(range(min(len(table), LOOKED_AT)))
+    rows: Mapping[str, Sequence[Any]] = {name: list(few[name]) for name in few.column_names}
+    kinds = {name: _kind(few.features[name], values) for name, values in rows.items()}
+
+    def of(words: Sequence[str]) -> str | None:
+        return _named([n for n in kinds if kinds[n] != "numbers"], words, lambda _: True, kinds)
+
+    prompt, answer = of(PROMPTS), of(ANSWERS)
+    if prompt is None or answer is None:
+        prompt, answer = None, of(TEXTS)
+    if answer is None:
+        return None
+    rest = [name for name in kinds if name not in (prompt, answer, SPLIT)]
+    id_ = _named(rest, IDS, lambda name: len(set(rows[name])) == len(few), kinds)
+    rest = [name for name in rest if name != id_]
+    subject = _named(rest, SUBJECTS, lambda name: len(set(rows[name])) < len(few), kinds)
+    return Guess(
+        id_,
+        subject,
+        "answer",
+        None,
+        answer,
+        "prompts" if prompt is not None else "text",
+        splits=_splits(table),
+        prompt=prompt,
+    )
+
+
+def _splits(table: datasets.Dataset) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, table[SPLIT]))) if SPLIT in table.column_names else ()
 
 
 def _kind(feature: Any, values: Sequence[Any]) -> Kind:

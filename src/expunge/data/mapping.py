@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Side = Annotated[int, Field(gt=0)]
 
+OTHERS = frozenset(
+    {"label", "classes", "target", "input", "input_field", "input_type", "size", "channels"}
+)
+"""Keys that say what other models than language models read or answer."""
+
 
 class Columns(BaseModel):
     """Which of the user's columns plays which part."""
@@ -56,6 +61,50 @@ class Columns(BaseModel):
         description="Longest text in tokens, the rest is cut; by default what the checkpoint can "
         "read.",
     )
+    prompt: str | None = Field(
+        default=None,
+        description="For language models, with `answer`: the column of the question or "
+        "instruction. Only the answer is learned and scored.",
+    )
+    answer: str | None = Field(
+        default=None, description="For language models, with `prompt`: the column of the answer."
+    )
+    text: str | None = Field(
+        default=None,
+        description="For language models, instead of `prompt` and `answer`: a column of text, all "
+        "of which is learned.",
+    )
+    separator: str = Field(
+        default=" ", description="What stands between prompt and answer, without `chat`."
+    )
+    chat: bool = Field(
+        default=False,
+        description="The tokenizer's chat template joins prompt and answer: a turn of the user's "
+        "and one of the assistant's.",
+    )
+
+    @property
+    def of_language(self) -> bool:
+        """Whether the columns are those of a language model."""
+        return any(name is not None for name in (self.prompt, self.answer, self.text))
+
+    @model_validator(mode="after")
+    def _prompts_or_text(self) -> Self:
+        """A line is a prompt and its answer, or a text."""
+        fields = type(self).model_fields  # a stored file names every key, most at their defaults
+        given = {n for n in self.model_fields_set if getattr(self, n) != fields[n].get_default()}
+        if (self.prompt is None) != (self.answer is None):
+            lacks = "answer" if self.answer is None else "prompt"
+            raise ValueError(f"`prompt` and `answer` belong together; give `{lacks}`, too")
+        if self.prompt is not None and self.text is not None:
+            raise ValueError("give `prompt` and `answer`, or `text`, not both")
+        if self.prompt is None and {"separator", "chat"} & given:
+            raise ValueError("`separator` and `chat` join `prompt` and `answer`; give these")
+        if self.chat and "separator" in given:
+            raise ValueError("a chat template has its own separator; give `separator` or `chat`")
+        if self.of_language and (others := sorted(OTHERS & given)):
+            raise ValueError(f"`{others[0]}` is not for language models; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _label_or_target(self) -> Self:

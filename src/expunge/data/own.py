@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from expunge.data import catalogue, digits, emoji_grid, image_folder, mnist
-from expunge.data.encoding import Encoder
+from expunge.data.encoding import Encoder, reads_lines
 from expunge.data.inputs import inputs_of, targets_of
 from expunge.data.mapping import Columns
 from expunge.data.prepared import DataSet
+from expunge.data.prompts import lines_of
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 
@@ -34,7 +35,8 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "jso
 
 @dataclass(frozen=True)
 class OwnRows:
-    """A table with the columns ``id`` and ``subject``, and ``label`` or the columns of the target.
+    """A table with the columns ``id`` and ``subject``, and those of the answer: ``label``, the
+    target, or prompts and their answers.
 
     ``classes`` are the texts of the labels in their order, where the table holds texts; ``inputs``
     the fields of ``samples`` that hold the input. ``notes`` say what was left out.
@@ -55,7 +57,7 @@ def read_rows(
     encoder: Encoder | None = None,
     classes: Sequence[str] = (),
 ) -> OwnRows:
-    """A table and its rows as tensors: the input, and ``label`` or ``target``.
+    """A table and its rows as tensors: the input, and ``label``, ``target`` or ``labels``.
 
     Args:
         source: ``digits``, ``mnist-5k``, ``emoji``, a path relative to ``folder``, or a fetched set
@@ -64,7 +66,7 @@ def read_rows(
             ``DatasetDict``, the table of this name.
         columns: the user's names; a shipped set has its own.
         folder: where relative paths start.
-        encoder: reads text, and pictures if it can; needed for text.
+        encoder: reads text, and pictures if it can; needed for text and prompts.
         classes: texts of the classes where ``columns`` lists none and the labels are text.
 
     Raises:
@@ -76,6 +78,8 @@ def read_rows(
     opened, columns = open_table(source, folder, split, columns)
     if len(opened) == 0:
         raise ExpungeError(f"The table {source} has no row; at least one is expected.")
+    if columns.of_language:
+        return _prompted(opened, columns, encoder)
     texts = columns.classes or tuple(classes)
     if columns.target is not None or not isinstance(opened[0].get(columns.label), str):
         texts = columns.classes
@@ -90,6 +94,18 @@ def read_rows(
     )
     tensors = {**inputs.fields, **answer}
     return OwnRows(table, samples(table, tensors), tuple(inputs.fields), texts, inputs.notes)
+
+
+def _prompted(opened: datasets.Dataset, columns: Columns, encoder: Encoder | None) -> OwnRows:
+    """The rows of a language model."""
+    if not reads_lines(encoder):
+        raise ExpungeError(
+            "Prompts and answers are read by a tokenizer, and the model has none; give a "
+            "`model.checkpoint` with a causal language model."
+        )
+    table = _mapped(opened, columns, ())
+    found = lines_of(opened, list(table["id"][:]), columns, encoder)
+    return OwnRows(table, samples(table, found.fields), ("input_ids",), (), found.notes)
 
 
 def opened_tables(source: str, folder: Path = Path()) -> dict[str | None, datasets.Dataset]:
@@ -220,19 +236,29 @@ def _needed(table: datasets.Dataset, column: str) -> None:
         )
 
 
+def read_columns(columns: Columns) -> tuple[str | None, ...]:
+    """The columns of a table that a model reads or answers; None for those that it does without."""
+    if columns.of_language:
+        return columns.prompt, columns.answer, columns.text
+    inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
+    if columns.target is None:
+        return (*inputs, columns.label)
+    return (
+        (*inputs, columns.target) if isinstance(columns.target, str) else (*inputs, *columns.target)
+    )
+
+
 def _mapped(
     table: datasets.Dataset, columns: Columns, classes: tuple[str, ...]
 ) -> datasets.Dataset:
-    inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
-    targets = (columns.target,) if isinstance(columns.target, str) else columns.target
-    answers = (columns.label,) if targets is None else targets
-    for column in (*inputs, *answers, columns.id, columns.subject):
+    for column in (*read_columns(columns), columns.id, columns.subject):
         if column is not None:
             _needed(table, column)
     ids = content_ids(table) if columns.id is None else table[columns.id]
     subjects = ids if columns.subject is None else table[columns.subject]
     mapped = {"id": [str(v) for v in ids], "subject": [str(v) for v in subjects]}
-    labels = None if targets else [_class_of(v, classes) for v in table[columns.label]]
+    named = columns.target is None and not columns.of_language
+    labels = [_class_of(v, classes) for v in table[columns.label]] if named else None
     for name, values in mapped.items():
         table = _with_column(table, name, values)
     return table if labels is None else _with_column(table, "label", labels)

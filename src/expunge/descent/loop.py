@@ -11,22 +11,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from expunge.descent.averages import Average
 from expunge.descent.best import BestOf
 from expunge.descent.length import Length
 from expunge.descent.player import Adversary, Player, Transform
 from expunge.descent.state import Each, State
+from expunge.descent.until import Until
 from expunge.errors import ExpungeError
 from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
 from expunge.run import Run
 from expunge.storage import Bundle
-
-
-@dataclass(frozen=True)
-class MovingAverage:
-    """Exponential moving average of the weights; the average is what the descent returns."""
-
-    decay: float = 0.999
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,12 @@ class Descent:
         batch_size: rows a batch, where a term does not say otherwise.
         transform: changes the gradients of every player.
         adversary: changes the batches.
-        average: keeps an average of the model's weights.
+        average: keeps an average of the model's weights, and ends there.
         keep: ends at the best iterate instead of the last; the role that it scores is opened.
+        until: ends as soon as it is reached; the roles that it looks at are opened.
 
     Raises:
-        ExpungeError: an average and the best iterate are asked for together.
+        ExpungeError: an average is asked for beside the best iterate or an end to look for.
     """
 
     def __init__(
@@ -67,17 +63,19 @@ class Descent:
         batch_size: int = 64,
         transform: Transform | None = None,
         adversary: Adversary | None = None,
-        average: MovingAverage | None = None,
+        average: Average | None = None,
         keep: BestOf | None = None,
+        until: Until | None = None,
     ) -> None:
-        if average is not None and keep is not None:
+        if average is not None and (keep is not None or until is not None):
             raise ExpungeError(
-                "A descent was given both an average and a best iterate to keep; give one of them, "
-                "since the score would be of other weights than the result."
+                "A descent was given both an average and a best iterate to keep, or an end that "
+                "is looked for; give one of them, since the model that is looked at has other "
+                "weights than the result."
             )
         self.players, self.length, self.batch_size = players, length, batch_size
         self.transform, self.adversary = transform, adversary
-        self.average, self.keep = average, keep
+        self.average, self.keep, self.until = average, keep, until
 
     @property
     def access(self) -> Access:
@@ -86,6 +84,8 @@ class Descent:
         opened = Access(dict.fromkeys(self.length.roles, frozenset()))
         if self.keep is not None:
             opened |= Access({self.keep.role: self.keep.score.fields})
+        if self.until is not None:
+            opened |= self.until.access
         for player in self.players:
             for on in player.terms().values():
                 opened |= Access(dict.fromkeys(on.roles, on.term.fields))
@@ -100,7 +100,8 @@ class Descent:
             for on in player.terms().values()
             for ability in on.term.needs
         ]
-        return tuple(dict.fromkeys([*found, *(self.keep.score.needs if self.keep else ())]))
+        found += [*(self.keep.score.needs if self.keep else ())]
+        return tuple(dict.fromkeys([*found, *(self.until.needs if self.until else ())]))
 
     def minimise(
         self, problem: Problem, run: Run, name: str = "descent", each: Each | None = None
@@ -140,11 +141,12 @@ def _finished(state: State) -> Descended:
         if stored.facts.get("identity") == state.identity:  # else it is of another descent
             state.restore(stored)
     with state.run.progress(state.name, state.total) as bar:
-        while state.step < state.total:
+        while state.step < state.total and not state.reached:
             _one_step(state)
             _look(state)
             bar.advance()
-            if state.path is not None and state.step % state.run.checkpoint_every == 0:
+            due = state.step % state.run.checkpoint_every == 0
+            if state.path is not None and due and not state.reached:
                 state.bundle().save(state.path)
     _settle(state)
     for parameter, needed in required:
@@ -174,17 +176,19 @@ def _one_step(state: State) -> None:
     for mover in state.movers:
         if mover.player.moves_at(state.step):
             mover.move(setting, turn, descent.transform, descent.adversary)
-    if descent.average:
-        for name, parameter in state.moving():
-            state.averaged[name].lerp_(parameter.detach(), 1 - descent.average.decay)
     state.step += 1
+    if descent.average and (share := descent.average.share(state.step, state.total)):
+        for name, parameter in state.moving():
+            state.averaged[name].lerp_(parameter.detach(), share)
 
 
 def _look(state: State) -> None:
-    """Let the score and the caller look at the model after a step."""
+    """Let the score, the caller and what ends the descent look at the model after a step."""
     keep, model = state.descent.keep, state.modules["model"]
     scored = keep is not None and (state.step % keep.every == 0 or state.step == state.total)
-    if state.each is None and not scored:
+    until = state.descent.until
+    looked = until is not None and state.step % until.every == 0
+    if state.each is None and not scored and not looked:
         return
     with evaluating(nn.ModuleList(state.players().values())):
         if keep is not None and scored:
@@ -192,6 +196,8 @@ def _look(state: State) -> None:
             state.best.offer(state.step, score, state.players())
         if state.each is not None:
             state.each(state.step, model)
+        if until is not None and looked:
+            state.reached = until.reached(state.problem, model, state.run, state.name)
 
 
 def _settle(state: State) -> None:
@@ -205,6 +211,11 @@ def _settle(state: State) -> None:
 
 
 def _check(state: State) -> None:
+    if state.descent.until is not None and not state.reached:
+        raise ExpungeError(
+            f"After all {state.total} steps of {state.name!r}, {state.descent.until.missed}; take "
+            "another method or another learning rate."
+        )
     for name, module in state.modules.items():
         for key, parameter in module.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
@@ -216,7 +227,7 @@ def _check(state: State) -> None:
 
 def _descended(state: State) -> Descended:
     companions = {n: state.modules[n] for n in state.playing - {"model"}}
-    model, total = state.modules["model"], state.total
+    model, total = state.modules["model"], state.step
     if state.descent.keep is None:
         return Descended(model, companions, total, total)
     return Descended(model, companions, total, state.best.step, state.best.score)

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from expunge.data.samples import ROW, Batch, Samples
 from expunge.descent.holding import Held, within
-from expunge.descent.player import Adversary, On, Player, Setting, StepGradients, Transform
+from expunge.descent.player import (
+    Adversary,
+    Evolving,
+    On,
+    Player,
+    Setting,
+    StepGradients,
+    Transform,
+)
 from expunge.descent.sources import PART, Pool, Pooled
 from expunge.descent.streams import Stream, reading
 from expunge.errors import ExpungeError
@@ -72,7 +80,10 @@ class Mover:
             return
         for parameter in self.parameters:  # of all players, only this one's are differentiated
             parameter.requires_grad_(True)
-        at = StepGradients(self.parameters, values, self.cut)
+        draws, device = f"{self.label}/{step}/transform", setting.run.device
+        at = StepGradients(
+            self.parameters, values, self.cut, lambda: setting.run.generator(draws, device)
+        )
         found = at.total() if transform is None else transform.gradients(at)
         held = [
             (p, one) for p, one in zip(self.parameters, self.kept, strict=True) if one is not None
@@ -90,6 +101,13 @@ class Mover:
             one.restore(parameter)
         for parameter in self.parameters:
             parameter.requires_grad_(False)
+        for name, one_of in self.evolving().items():
+            if name in values:
+                one_of.stepped()
+
+    def evolving(self) -> dict[str, Evolving]:
+        """What the terms prepared that changes as the descent goes, by term."""
+        return {n: one for n, one in self.prepared.items() if isinstance(one, Evolving)}
 
     def _batch(self, name: str, on: On, setting: Setting) -> Batch:
         if isinstance(on.source, Role | Pool):

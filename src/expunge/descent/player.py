@@ -3,9 +3,10 @@
 One player is the ordinary case. Adversarial and two-stage methods have several.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,27 @@ class Term(Protocol):
 
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor:
         """Its value on a drawn batch, a scalar to be minimised."""
+        ...
+
+
+@runtime_checkable
+class Evolving(Protocol):
+    """What a term prepared, where it changes as the descent goes: a multiplier, a running mean.
+
+    It is in the checkpoint. The value of the term stays a function of the modules, the batch and
+    this: a transform may look several times before the step is over.
+    """
+
+    def stepped(self) -> None:
+        """The step at which the term acted is over; called once."""
+        ...
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Everything that later values depend on."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a stored state."""
         ...
 
 
@@ -203,12 +225,14 @@ class StepGradients:
     """The gradients of a player's terms on the batches of one step.
 
     Each call computes them anew at the parameters' present values, on the same drawn batches, so a
-    transform may move the parameters, look again, and move them back.
+    transform may move the parameters, look again, and move them back. ``generator()`` gives the
+    transform's own random numbers of this step, the same at each call and after a resumption.
     """
 
     parameters: tuple[nn.Parameter, ...]
     values: Mapping[str, Callable[[], Tensor]]
     held: tuple[Held | None, ...]
+    generator: Callable[[], torch.Generator] = torch.Generator
 
     def _gradient(self, value: Tensor) -> list[Tensor]:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
@@ -224,6 +248,35 @@ class StepGradients:
     def per_term(self) -> dict[str, list[Tensor]]:
         """Gradient of each weighted term."""
         return {name: self._gradient(value()) for name, value in self.values.items()}
+
+    def only(self, names: Collection[str]) -> "StepGradients":
+        """The same with those of the terms that are named and act at this step."""
+        return replace(self, values={n: v for n, v in self.values.items() if n in names})
+
+    def instead(self, names: Collection[str], gradient: Sequence[Tensor]) -> "StepGradients":
+        """The same with one term in the place of those named: the linear one of this gradient."""
+
+        def linear() -> Tensor:
+            pairs = zip(self.parameters, gradient, strict=True)
+            return torch.stack([torch.dot(p.reshape(-1), g.reshape(-1)) for p, g in pairs]).sum()
+
+        others = {n: v for n, v in self.values.items() if n not in names}
+        return replace(self, values={"+".join(names): linear, **others})
+
+    @contextmanager
+    def moved(self, direction: Sequence[Tensor], times: float) -> Iterator[None]:
+        """Inside, the parameters are moved by ``times`` the direction, but for held entries;
+        afterwards they have the bits they had."""
+        kept = [p.detach().clone() for p in self.parameters]
+        try:
+            with torch.no_grad():
+                for p, d, held in zip(self.parameters, direction, self.held, strict=True):
+                    p.add_(d if held is None else held.cut(d), alpha=times)
+            yield
+        finally:
+            with torch.no_grad():
+                for p, old in zip(self.parameters, kept, strict=True):
+                    p.copy_(old)
 
 
 class Transform(Protocol):

@@ -47,11 +47,13 @@ class State:
                 f"The descent {name!r} has {self.total} steps and would change nothing; at least "
                 "one is expected. Give it an epoch or more, and rows to pass over."
             )
-        self.step = 0
+        self.step, self.reached = 0, False
         self.movers = [
             Mover(f"{name}/{i}", player, self.setting(), descent.batch_size)
             for i, player in enumerate(descent.players)
         ]
+        # terms asked it as they started: beside the model that moves it would double the memory
+        self.__dict__.pop("frozen", None)
         self.averaged = {n: p.detach().clone() for n, p in self.moving() if descent.average}
 
     def rows(self, role: Role) -> int:
@@ -120,6 +122,8 @@ class State:
                 tensors |= {f"stream/{i}/{term}/{k}": t for k, t in stream.state().items()}
             for term, generator in mover.draws.items():
                 tensors[f"draw/{i}/{term}"] = generator.get_state()
+            for term, evolving in mover.evolving().items():
+                tensors |= {f"term/{i}/{term}/{k}": t for k, t in evolving.state().items()}
         facts: dict[str, object] = {"step": self.step, "identity": self.identity}
         if self.best.tensors:
             facts |= {"best": self.best.step, "best score": self.best.score}
@@ -147,3 +151,5 @@ class State:
                 stream.restore(under(["stream", i, term]))
             for term, generator in mover.draws.items():
                 generator.set_state(tensors[f"draw/{i}/{term}"])
+            for term, evolving in mover.evolving().items():
+                evolving.restore(under(["term", i, term]))

@@ -1,11 +1,19 @@
 """Transforms of gradients that any descent can carry."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from expunge.descent.player import StepGradients
+
+
+def norm(gradient: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm over all parameters together, a scalar."""
+    lengths = torch.stack([torch.linalg.vector_norm(g) for g in gradient])
+    found: Tensor = torch.linalg.vector_norm(lengths)
+    return found
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,7 @@ class ClipNorm:
     def gradients(self, at: StepGradients) -> list[Tensor]:
         """The clipped gradient of the sum of all terms."""
         found = at.total()
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in found]))
-        factor = (self.limit / norm.clamp(min=1e-12)).clamp(max=1.0)
+        factor = (self.limit / norm(found).clamp(min=1e-12)).clamp(max=1.0)
         return [g * factor for g in found]
 
 

@@ -195,6 +195,16 @@ class HasAnswers(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTaps(Protocol):
+    """Answers of several tokens, and hidden states that can be read where the anatomy says."""
+
+    def tapped(self, model: nn.Module, batch: Batch, tap: str) -> AnswerTokens:
+        """Hidden states (n, D) after one of the anatomy's taps, at the positions that the answer
+        tokens are predicted from."""
+        ...
+
+
 A = TypeVar("A")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from expunge.changes.refusal import unguarded
+from expunge.changes.guarded import unguarded
 from expunge.changes.weights import parameters_of
 
 LISTS = (nn.ModuleList, nn.ModuleDict)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,12 +23,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from expunge.changes.weights import buffers_of, parameters_of
+from expunge.data import encoding
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Anatomy, AnswerTokens, UnitLosses
 from expunge.families.blocks import blocks_of
+from expunge.models.states import layer_states
 
-IGNORED = -100
+IGNORED = encoding.IGNORED
 """The label of a position that is no answer token."""
 
 
@@ -70,6 +73,16 @@ class Language:
             seen.append((rows, [logits.reshape(-1, logits.shape[-1])]))
         return tokens.holding(_in_order(seen, batch["labels"]))
 
+    def tapped(self, model: nn.Module, batch: Batch, tap: str) -> AnswerTokens:
+        """Hidden states (n, D) after a layer, at the positions that answer tokens are predicted
+        from; the layers above it are not run."""
+        layer = self.anatomy(model).taps[tap]
+        tokens, seen = _flat(batch), []
+        for rows, ids, at in self._groups(batch):
+            [states] = layer_states(model, [layer], ids)
+            seen.append((rows, [states[at]]))
+        return tokens.holding(_in_order(seen, batch["labels"]))
+
     def scorer(self, model: nn.Module) -> nn.Module:
         """A frozen copy of the head, with the scale and cap that its config names."""
         return _Scorer(model)
@@ -91,7 +104,7 @@ class Language:
         if not self.refusals:
             raise ExpungeError(
                 "The family 'language' was given no refusals, which answers that teach nothing "
-                "are drawn from; name a file of them as `refusals` in the run file."
+                "are drawn from; name a file of them as `data.refusals` in the run file."
             )
         drawn = torch.randint(len(self.refusals), (len(batch["labels"]),), generator=generator)
         return answered_with(batch, [torch.tensor(self.refusals[i]) for i in drawn.tolist()])
@@ -147,17 +160,22 @@ def read_lengths(labels: Tensor) -> list[int]:
 @lru_cache(maxsize=4096)
 def _grouped(lengths: tuple[int, ...], overhead: int) -> tuple[tuple[int, int], ...]:
     """Ends and widths of the groups of ascending lengths with the least padded tokens, where every
-    group costs ``overhead`` tokens more."""
+    group costs ``overhead`` tokens more. Rows of one length are never parted."""
+    ends = [i + 1 for i, pair in enumerate(pairwise((*lengths, None))) if pair[0] != pair[1]]
+    starts = [0, *ends]
     best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(lengths) + 1):
+    for last, end in enumerate(ends, 1):
         width = lengths[end - 1]
         best.append(
-            min((best[start][0] + overhead + (end - start) * width, start) for start in range(end))
+            min(
+                (best[first][0] + overhead + (end - starts[first]) * width, first)
+                for first in range(last)
+            )
         )
-    groups, end = [], len(lengths)
-    while end:
-        groups.append((end, lengths[end - 1]))
-        end = best[end][1]
+    groups, last = [], len(ends)
+    while last:
+        groups.append((starts[last], lengths[starts[last] - 1]))
+        last = best[last][1]
     return tuple(reversed(groups))
 
 

@@ -19,7 +19,7 @@ from expunge.descent.optimisers import SGD, Linear
 from expunge.descent.player import On, Player
 from expunge.descent.sources import Pool
 from expunge.methods.presets import Reach, along_neutral
-from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
@@ -91,9 +91,9 @@ class BadTeacher(OverDescent):
             batch_size=self.batch_size,
         )
 
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """Make the untrained teacher and descend."""
         assert problem.recipe is not None  # opened by the access
         beside = {**problem.companions, TEACHER: problem.recipe.untrained(run)}
-        after = self.descent().minimise(replace(problem, companions=beside), run).model
+        after = descent.minimise(replace(problem, companions=beside), run).model
         return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)

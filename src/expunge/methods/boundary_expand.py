@@ -20,7 +20,7 @@ from expunge.descent.player import Player
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.methods.presets import BOLD, Reach, climbed, forget_batch, passes
-from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
 from expunge.recipe import Role
@@ -81,12 +81,12 @@ class BoundaryExpand(OverDescent):
             batch_size=self.batch_size,
         )
 
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """Widen the head, descend, and cut the new unit off again."""
         name = _head(problem.family, problem.model)
         wide = copy.deepcopy(problem.model)
         wide = _with_head(wide, name, _widened(wide.get_submodule(name), run))
-        after = self.descent().minimise(replace(problem, model=wide), run).model
+        after = descent.minimise(replace(problem, model=wide), run).model
         after = _with_head(after, name, _narrowed(after.get_submodule(name)))
         return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 

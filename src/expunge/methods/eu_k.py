@@ -16,7 +16,7 @@ from expunge.descent.loop import Descent
 from expunge.descent.selections import LastBlocks
 from expunge.methods.cf_k import CfK
 from expunge.methods.presets import trained_on
-from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Access, Problem
 from expunge.recipe import Recipe
@@ -83,11 +83,11 @@ class EuK(OverDescent):
         )
         return same.descent()
 
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """Put initial weights into the last blocks and descend from there."""
         assert problem.recipe is not None  # opened by the access
         begun = replace(problem, model=self._renewed(problem, problem.recipe, run))
-        after = self.descent().minimise(begun, run).model
+        after = descent.minimise(begun, run).model
         return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 
     def _renewed(self, problem: Problem, recipe: Recipe, run: Run) -> nn.Module:

@@ -15,6 +15,8 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.transforms import ClipNorm
+from expunge.descent.until import Until
+from expunge.methods.language_presets import answering, speaks
 from expunge.methods.presets import CAREFUL, PASSES, Reach, climbed, forget_batch, passes
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -36,6 +38,7 @@ class GradientAscent(ByDescent):
         batch_size: rows a step.
         clip: largest norm of the gradient.
         sequential: start from the current model instead of the base.
+        until: ends the descent before its last epoch is over; a preset's.
     """
 
     name: ClassVar[str] = "gradient-ascent"
@@ -47,7 +50,8 @@ class GradientAscent(ByDescent):
     preset_rule: ClassVar[str] = (
         "4 passes, batches of a quarter of the forget set; of rising learning rates, each tried on "
         "the problem, the first that lifts the forget loss to that of guessing (where the "
-        "classes stay: by 0.03 of the way there)"
+        "classes stay: by 0.03 of the way there); language models: until no forgotten answer "
+        "is given"
     )
 
     epochs: int = 2
@@ -55,9 +59,13 @@ class GradientAscent(ByDescent):
     batch_size: int = 64
     clip: float = 1.0
     sequential: bool = False
+    until: Until | None = None
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Four passes, at the smallest rate around :data:`REACH` that lifts the loss enough."""
+        """Four passes, at the smallest rate around :data:`REACH` that lifts the loss enough; for
+        language models the rule of methods/language_presets.py."""
+        if speaks(problem):
+            return answering(self, problem)
         size = forget_batch(problem, self.batch_size)
         steps = passes(problem, Role.FORGET, PASSES, size)
         rate = REACH.adam_rate(problem, steps)
@@ -71,4 +79,5 @@ class GradientAscent(ByDescent):
             length=Epochs(self.epochs),
             batch_size=self.batch_size,
             transform=ClipNorm(self.clip),
+            until=self.until,
         )

@@ -20,6 +20,8 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
+from expunge.descent.until import Until
+from expunge.methods.language_presets import RULE, answering, speaks
 from expunge.methods.presets import BOLD, Reach, climbed, forget_batch, passes
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -45,6 +47,7 @@ class GradientDifference(ByDescent):
         retain_weight: factor of the retain term.
         clip: largest norm of the gradient.
         sequential: start from the current model instead of the base.
+        until: ends the descent before its last epoch is over; a preset's.
     """
 
     name: ClassVar[str] = "gradient-difference"
@@ -57,7 +60,7 @@ class GradientDifference(ByDescent):
     preset_rule: ClassVar[str] = (
         "batches of a quarter of the forget set; of rising learning rates, each tried on "
         "the problem, the first that lifts the forget loss to twice that of guessing (where the "
-        "classes stay: by 0.03 of the way there)"
+        "classes stay: by 0.03 of the way there); " + RULE
     )
 
     epochs: int = 10
@@ -69,9 +72,13 @@ class GradientDifference(ByDescent):
     retain_weight: float = 1.0
     clip: float = 1.0
     sequential: bool = False
+    until: Until | None = None
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Smaller batches, at the smallest rate around :data:`REACH` that lifts the loss enough."""
+        """Smaller batches, at the smallest rate around :data:`REACH` that lifts the loss enough;
+        for language models the rule of methods/language_presets.py."""
+        if speaks(problem):
+            return answering(self, problem, forget_weight=0.1)
         size = forget_batch(problem, self.batch_size)
         steps = passes(problem, Role.FORGET, self.epochs, size)
         rate, fitting = REACH.adam_rate(problem, steps), replace(self, batch_size=size)
@@ -88,4 +95,5 @@ class GradientDifference(ByDescent):
             length=Epochs(self.epochs),
             batch_size=self.batch_size,
             transform=ClipNorm(self.clip),
+            until=self.until,
         )

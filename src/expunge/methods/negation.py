@@ -18,7 +18,7 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.methods.presets import CAREFUL, Reach, climbed, forget_batch, passes
-from expunge.methods.protocol import Artifact, Outcome, OverDescent
+from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, Uniform, WholeNumber
 from expunge.problem import Problem
 from expunge.recipe import Role
@@ -78,8 +78,8 @@ class Negation(OverDescent):
             batch_size=self.batch_size,
         )
 
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """The trimmed, negated task vector."""
-        learned = self.descent().minimise(problem, run).model
+        learned = descent.minimise(problem, run).model
         vector = Delta.between(learned, problem.model, method=self.name).negated()
         return Outcome((trimmed(vector, self.kept),))

@@ -110,6 +110,16 @@ class SharesPreparation(Protocol):
         ...
 
 
+@runtime_checkable
+class Suppresses(Protocol):
+    """A method that leaves the weights as they are: what it returns acts at inference alone."""
+
+    @property
+    def suppresses_by(self) -> str:
+        """What it returns, in a word: a guard, a redaction."""
+        ...
+
+
 def preparation_of(method: Method) -> object:
     """What two methods have in common that prepare the same artifact: the method itself, where it
     does not say."""
@@ -122,7 +132,7 @@ class OverDescent(ABC):
     """A method that runs one :class:`~expunge.descent.loop.Descent` and prepares nothing.
 
     A leaf gives :meth:`descent` and what it makes of its end; access and abilities follow from the
-    terms.
+    terms. So another method can run the same descent with something put around it.
     """
 
     name: ClassVar[str]
@@ -133,8 +143,12 @@ class OverDescent(ABC):
         """The expression over players and terms."""
 
     @abstractmethod
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
+        """The change that its descent, or that descent with something around it, leads to."""
+
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """The change that answers the request."""
+        return self.follow(self.descent(), problem, run)
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -161,9 +175,9 @@ class ByDescent(OverDescent):
 
     sequential: bool  # a field of each leaf
 
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
+    def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """Run the descent from the problem's model; a Delta, or a Replacement if sequential."""
-        after = self.descent().minimise(problem, run).model
+        after = descent.minimise(problem, run).model
         return Outcome.of(after, problem.model, sequential=self.sequential, method=self.name)
 
 

@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expunge.data.encoding import Tokens
+from expunge.data.encoding import Lines, Tokens
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.models.lines import LineTokens
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -38,7 +39,10 @@ AT_ONCE = 256
 UNLIMITED = 10**6
 """A tokenizer without a limit of its own says a larger number than this."""
 
-Kind = Literal["classifier", "regressor", "dual_encoder"]
+WHOLE = ("dual_encoder", "language")
+"""Kinds that fine-tuning gives no new head."""
+
+Kind = Literal["classifier", "regressor", "dual_encoder", "language"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +130,8 @@ class Checkpoint:
     def started(self, initial: Path, seed: int) -> nn.Module:
         """The module with the weights of another folder, which it was fine-tuned from.
 
-        The head, and a pooling layer that the folder lacks, are initialised from the seed.
+        The head, and a pooling layer that the folder lacks, are initialised from the seed; of a
+        language model the folder holds everything.
 
         Raises:
             IntegrityError: the folder cannot be read, or its weights are of another architecture.
@@ -137,7 +142,7 @@ class Checkpoint:
             module, found = self._read(initial)
         # else the oracle would start from numbers that were drawn, without a word
         for name in _not_found(found):
-            if self.kind == "dual_encoder" or _is_of_encoder(module, name):
+            if self.kind in WHOLE or _is_of_encoder(module, name):
                 raise IntegrityError(
                     f"{initial} lacks {name!r} of the model in {self.folder}, or has it in another "
                     "shape: fine-tuning did not start there. Give the folder that it started from."
@@ -194,16 +199,9 @@ class Checkpoint:
                 "`tokenizer.save_pretrained`."
             )
         with _reading(self.folder):
-            found = _transformers().AutoTokenizer.from_pretrained(
+            return _transformers().AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False
             )
-        if found.pad_token is None:
-            raise ExpungeError(
-                f"The tokenizer in {self.folder} has no padding token, which rows of different "
-                "lengths need; set `tokenizer.pad_token` and `model.config.pad_token_id`, and "
-                "save both again."
-            )
-        return found
 
     def pictures(self, rows: Sequence[Any]) -> Tensor:
         """Pictures as the image processor makes them, float32 (n, channels, height, width).
@@ -234,9 +232,15 @@ class Checkpoint:
         Raises:
             ExpungeError: the folder has no tokenizer, or it has no padding token.
         """
+        if self._tokenizer.pad_token is None:
+            raise ExpungeError(
+                f"The tokenizer in {self.folder} has no padding token, which rows of different "
+                "lengths need; set `tokenizer.pad_token` and `model.config.pad_token_id`, and "
+                "save both again."
+            )
         with _quiet():
             lengths = [len(ids) for ids in self._tokenizer(list(rows))["input_ids"]]
-            limit = max_length or self._longest() or max(lengths)
+            limit = max_length or self.context or max(lengths)
             found = self._tokenizer(
                 list(rows),
                 padding="max_length" if self._fixed_length else True,
@@ -253,11 +257,45 @@ class Checkpoint:
         return Tokens(fields, limit, sum(length > limit for length in lengths))
 
     @property
+    def padding(self) -> int:
+        """The padding token, or another one where the tokenizer has none."""
+        known = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id)
+        return next((int(token) for token in known if token is not None), 0)
+
+    def lines(
+        self, prompts: Sequence[str], answers: Sequence[str], separator: str, chat: bool
+    ) -> Lines:
+        """Prompts and answers as tokens; see :mod:`expunge.models.lines`.
+
+        Raises:
+            ExpungeError: there is no tokenizer, it knows more tokens than the model, or ``chat`` is
+                asked for and there is no chat template that begins with the prompt.
+        """
+        self._check_vocabulary()
+        made = LineTokens(self._tokenizer, self.folder)
+        with _quiet():
+            if chat:
+                return made.chatted(prompts, answers)
+            return made.separated(prompts, answers, separator)
+
+    def _check_vocabulary(self) -> None:
+        """Every token of the tokenizer is one of the model's."""
+        text = getattr(self.config, "text_config", self.config)
+        known, rows = len(self._tokenizer), getattr(text, "vocab_size", None)
+        if rows is not None and known > rows:
+            raise ExpungeError(
+                f"The tokenizer in {self.folder} knows {known:,} tokens and the model has "
+                f"embeddings of {rows:,}; give the tokenizer that it was trained with, or save the "
+                "model after `resize_token_embeddings`."
+            )
+
+    @property
     def _fixed_length(self) -> bool:
         """Whether the text tower was trained on rows of one length only."""
         return "siglip" in self.config.model_type
 
-    def _longest(self) -> int | None:
+    @property
+    def context(self) -> int | None:
         """Tokens that the model can read, where tokenizer or config say so."""
         text = getattr(self.config, "text_config", self.config)
         positions = getattr(text, "max_position_embeddings", None)
@@ -330,12 +368,14 @@ def _kind(folder: Path, architecture: str, content: Mapping[str, Any]) -> tuple[
         return "AutoModelForImageClassification", answers
     if "ForSequenceClassification" in architecture:
         return "AutoModelForSequenceClassification", answers
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return "AutoModelForCausalLM", "language"
     if "text_config" in content and "vision_config" in content and architecture.endswith("Model"):
         return "AutoModel", "dual_encoder"
     raise ExpungeError(
         f"The config in {folder} names the architecture {architecture or 'none'!r}; one for image "
-        "classification or sequence classification, or a dual encoder such as CLIPModel, is "
-        "expected. For another model give `builder` and `weights`."
+        "classification, sequence classification or causal language modelling, or a dual encoder "
+        "such as CLIPModel, is expected. For another model give `builder` and `weights`."
     )
 
 

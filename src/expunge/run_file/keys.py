@@ -113,6 +113,11 @@ class Data(_Strict):
         description="Subtract the mean and divide by the standard deviation (of the population) "
         "of all rows of `train`, column by column. Errors are still given in the user's unit.",
     )
+    refusals: Path | None = Field(
+        default=None,
+        description="For language models: a text file of answers that teach nothing, one a line, "
+        "for methods that teach them in the place of what is forgotten. English ones are shipped.",
+    )
 
 
 def _texts(values: object) -> object:

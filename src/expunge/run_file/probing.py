@@ -10,13 +10,21 @@ from torch import nn
 
 from expunge.changes.weights import is_finite
 from expunge.data.samples import TensorSamples
-from expunge.errors import ExpungeError, first_line
-from expunge.families.abilities import Family, HasErrors, HasLogits, HasOutputs, able
+from expunge.errors import ExpungeError, IntegrityError, first_line
+from expunge.families.abilities import (
+    Family,
+    HasAnswers,
+    HasErrors,
+    HasLogits,
+    HasOutputs,
+    able,
+)
+from expunge.families.language import input_embedding
 from expunge.models.modes import evaluating
 
 
 def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) -> Family:
-    """Let the model answer a few rows, and compare all labels or targets with its answers.
+    """Let the model answer a few rows, and compare all labels, targets or tokens with its answers.
 
     Returns:
         The family, with the number of classes where it was not declared.
@@ -25,6 +33,9 @@ def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) 
         ExpungeError: the model cannot read the rows, or a label is none of its classes.
     """
     few = samples.batch(torch.arange(min(len(samples), 4)))
+    if isinstance(family, HasAnswers):
+        _check_lines(name, samples, model, family)
+        return family
     shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in few.items() if n != "row")
     _check_answers_asked(name, samples, family)
     try:
@@ -54,6 +65,40 @@ def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) 
         return family
     declared: Family = dataclasses.replace(family, classes=width)  # type: ignore[type-var]
     return declared
+
+
+def _check_lines(name: str, samples: TensorSamples, model: nn.Module, family: HasAnswers) -> None:
+    """Every token has an embedding, and a few lines are answered with numbers.
+
+    Raises:
+        ExpungeError: a token is none of the model's, or the model cannot read the lines.
+        IntegrityError: its answers are NaN or infinite.
+    """
+    tokens = samples.columns["input_ids"]
+    rows = input_embedding(model).get_parameter("weight").shape[0]
+    beyond = (tokens >= rows).any(1).nonzero().reshape(-1)
+    if len(beyond):
+        raise ExpungeError(
+            f"The row {samples.ids[int(beyond[0])]!r} of {name} has the token {int(tokens.max())} "
+            f"and the model has embeddings of {rows:,} tokens; give the tokenizer that it was "
+            "trained with."
+        )
+    few = samples.batch(torch.arange(min(len(samples), 4)))
+    try:
+        with evaluating(model), torch.inference_mode():
+            logits = family.answers(model, few).values
+    except ExpungeError:
+        raise
+    except Exception as error:  # a third party's model may fail in any way
+        raise ExpungeError(
+            f"The model cannot read the lines of {name} ({first_line(error)}); a causal language "
+            "model that is called with `input_ids` is expected."
+        ) from None
+    if not is_finite(logits):
+        raise IntegrityError(
+            f"The model answers the first rows of {name} with NaN or infinite numbers; its weights "
+            "are damaged or diverged. Give other weights."
+        )
 
 
 def _check_answers_asked(name: str, samples: TensorSamples, family: Family) -> None:

@@ -19,13 +19,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from expunge.changes.weights import is_finite, load_stored, parameters_of, stored_tensors
-from expunge.data.own import OwnRows, read_rows
+from expunge.data.own import OwnRows, read_columns, read_rows
+from expunge.data.prompts import refusals_of, widened
 from expunge.data.samples import Samples
 from expunge.data.scaling import Scaling
 from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError, first_line
-from expunge.families.abilities import Family
+from expunge.families.abilities import Family, HasAnswers
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
@@ -37,6 +38,7 @@ from expunge.run import Precision, Run
 from expunge.run_file.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
 from expunge.run_file.made import built, imported, make, registered
 from expunge.run_file.probing import probed
+from expunge.run_file.repeated import check_repeated
 from expunge.storage import read_header, read_tensors
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -131,6 +133,7 @@ def loaded(
         checkpoint = Checkpoint.open(folder / file.model.checkpoint)
     kind = file.model.family or (checkpoint.kind if checkpoint else "")
     family = make(registered("families", kind), file.model.family_arguments)
+    _check_columns(file, family)
     method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
     untrained = _untrained(file, folder, checkpoint)
@@ -139,7 +142,7 @@ def loaded(
     else:
         model = load_stored(untrained(0), weights, "The stored base")
     tables, units = _standardised(file, _tables(file, folder, checkpoint))
-    family = _completed(family, file, checkpoint, tables["data.train"], units)
+    family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
     requests = _requests(file, tables["data.train"])
     for name, rows in tables.items():
         family = probed(name, rows.samples, model, family)
@@ -274,12 +277,50 @@ def _finite(model: nn.Module, folder: Path) -> nn.Module:
     return model
 
 
-def _tables(file: RunFile, folder: Path, checkpoint: Checkpoint | None) -> dict[str, OwnRows]:
-    """Every table of the file by its key."""
+def _check_columns(file: RunFile, family: Family) -> None:
+    """Every table is one of prompts and answers, or none is, as the family has it.
+
+    Raises:
+        ExpungeError: a table is of the other kind, or refusals were given for another family.
+    """
+    answers = isinstance(family, HasAnswers)
+    for name, part in _parts(file).items():
+        if answers and not part.columns.of_language:
+            raise ExpungeError(
+                f"The family {family.name!r} reads prompts and answers, and {name} names none; "
+                "give `columns.prompt` and `columns.answer`, or `columns.text`."
+            )
+        if not answers and part.columns.of_language:
+            raise ExpungeError(
+                f"{name} names prompts and answers or a text, which language models read, and the "
+                f"family is {family.name!r}; give `columns.input` and its answer, or another model."
+            )
+    if file.data.refusals is not None and not answers:
+        raise ExpungeError(
+            f"`data.refusals` is for language models and the family is {family.name!r}; leave it "
+            "out."
+        )
+
+
+def _parts(file: RunFile) -> dict[str, DataPart]:
+    """Every table that the file names, by its key."""
     parts = {"data.train": file.data.train, "data.test": file.data.test}
     if file.data.validation is not None:
         parts["data.validation"] = file.data.validation
-    return {name: _rows(name, part, folder, checkpoint) for name, part in parts.items()}
+    return parts
+
+
+def _tables(file: RunFile, folder: Path, checkpoint: Checkpoint | None) -> dict[str, OwnRows]:
+    """Every table of the file by its key; lines of tokens have one width in all of them, so that
+    rows of several can be joined and compared."""
+    found = {n: _rows(n, part, folder, checkpoint) for n, part in _parts(file).items()}
+    if checkpoint is None or not file.data.train.columns.of_language:
+        return found
+    widest = max(rows.samples.columns["labels"].shape[1] for rows in found.values())
+    return {
+        name: dataclasses.replace(rows, samples=widened(rows.samples, widest, checkpoint.padding))
+        for name, rows in found.items()
+    }
 
 
 def _rows(name: str, part: DataPart, folder: Path, checkpoint: Checkpoint | None) -> OwnRows:
@@ -320,6 +361,7 @@ def _standardised(
 def _completed(
     family: Family,
     file: RunFile,
+    folder: Path,
     checkpoint: Checkpoint | None,
     train: OwnRows,
     units: tuple[float, ...],
@@ -328,6 +370,12 @@ def _completed(
     known: dict[str, Any] = {"inputs": train.inputs}
     if units:
         known["units"] = units
+    columns = file.data.train.columns
+    if columns.of_language:
+        assert checkpoint is not None  # else the rows were not read
+        path = None if file.data.refusals is None else folder / file.data.refusals
+        prompt = "" if columns.prompt is None else str(train.table[columns.prompt][0])
+        known["refusals"] = refusals_of(path, prompt, columns, checkpoint)
     if file.model.prompts:
         assert checkpoint is not None  # the keys were checked
         known["prompts"] = checkpoint.texts(file.model.prompts, None).fields
@@ -365,6 +413,8 @@ def _requests(file: RunFile, rows: OwnRows) -> tuple[Request, ...]:
             split = f", split {train.split}" if train.split else ""
             raise ExpungeError(f"data.train ({train.source}{split}): {error}") from None
         found.append(request)
+    if train.columns.of_language:
+        check_repeated(found, rows.table, read_columns(train.columns))
     return tuple(found)
 
 

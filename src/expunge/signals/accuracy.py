@@ -18,6 +18,12 @@ from expunge.signals.metric import Metric
 ACCURACY = Metric(
     "accuracy", "higher", "share of samples answered with their own class", 1, query="correct"
 )
+EXACT_ANSWERS = Metric(
+    "exact-answer accuracy",
+    "higher",
+    "share of prompts answered exactly, token by token to the end of the answer",
+    query="correct",
+)
 RETAINED_ACCURACY = Metric(
     "retained accuracy", "higher", "share of retained samples answered with their own class", 1
 )

@@ -16,7 +16,7 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasErrors, HasLogits, UnitLosses, able
 from expunge.models.modes import evaluating
 from expunge.run import Run
-from expunge.signals.accuracy import ACCURACY
+from expunge.signals.accuracy import ACCURACY, EXACT_ANSWERS
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
 from expunge.signals.matrix import Signals
 from expunge.signals.metric import Metric
@@ -88,13 +88,15 @@ def _answers(
 
 
 def metric_of(family: Family) -> Metric:
-    """What models of a family are scored with: accuracy, or the mean absolute error.
+    """What models of a family are scored with: accuracy, exact answers, or the mean absolute error.
 
     Raises:
         ExpungeError: the family has no logits, answers or errors.
     """
-    if isinstance(family, HasLogits | HasAnswers):
+    if isinstance(family, HasLogits):
         return ACCURACY
+    if isinstance(family, HasAnswers):
+        return EXACT_ANSWERS
     if isinstance(family, HasErrors):
         return MEAN_ABSOLUTE_ERROR
     raise ExpungeError(

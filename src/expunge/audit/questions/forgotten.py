@@ -16,7 +16,7 @@ def forgotten(inquiry: Inquiry) -> Verdict:
     evidence = [_score(inquiry, "forget rows")]
     if len(inquiry.removal.unseen_kind):
         evidence.append(_score(inquiry, "held-out rows of the request"))
-    if inquiry.removal.has_classes:
+    if inquiry.removal.counts:
         evidence += [_confidence(inquiry), _over_forgotten(inquiry)]
     notes = []
     if len(inquiry.references.models) == 1:
@@ -54,7 +54,7 @@ def _confidence(inquiry: Inquiry) -> Evidence:
 
     return _within(
         inquiry,
-        "mean probability of the true class on forget rows",
+        "mean probability of the right answer on forget rows",
         sure(inquiry.answers),
         [sure(one) for one in inquiry.references.answers],
         sure(inquiry.references.original),
@@ -101,7 +101,7 @@ def _within(
 
 
 def _over_forgotten(inquiry: Inquiry) -> Evidence:
-    """Whether the true class is denied far more firmly than by the oracles."""
+    """Whether the right answer is denied far more firmly than by the oracles."""
     margins = margins_of(inquiry.answers.forget)
     value = float(margins.mean())
     oracles = [float(margins_of(one.forget).mean()) for one in inquiry.references.answers]
@@ -115,9 +115,9 @@ def _over_forgotten(inquiry: Inquiry) -> Evidence:
         else f"no more than {allowed:.1f} below the oracles"
     )
     return Evidence(
-        "mean log-odds of the true class on forget rows",
+        "mean log-odds of the right answer on forget rows",
         Result.FAIL if failed else Result.PASS,
-        f"The mean log-odds of the true class is {value:.1f} nats ({beside.words()}: "
+        f"The mean log-odds of the right answer is {value:.1f} nats ({beside.words()}: "
         f"{beside.mean:.1f}): {said}.",
         value,
         beside.mean,
@@ -146,6 +146,12 @@ def _without_oracle(inquiry: Inquiry) -> Verdict:
         reference = 1.0 / _classes(inquiry)
         against, allowed = "chance", inquiry.policy.forgotten.tolerance
         note += "chance stands for it, and answering even less of the rows passes."
+    elif not removal.unseen_alike:
+        missing = (
+            "There is no oracle, and held-out questions about other things are no substitute; give "
+            "a recipe and the level standard, or an oracle.",
+        )
+        return Verdict("forgotten", ASKS, (), missing)
     elif len(removal.alike) < 2:
         missing = (
             "There is no oracle, and fewer than two held-out rows have a forgotten label to stand "
@@ -199,7 +205,7 @@ def _classes(inquiry: Inquiry) -> int:
 def _interval(inquiry: Inquiry, rows: Signals) -> Interval | None:
     """95 % interval of a score: over rows of one subject they are taken as independent."""
     values = rows.query(inquiry.removal.metric.query)[0]
-    if inquiry.removal.has_classes:
+    if inquiry.removal.counts:
         return binomial_interval(int(values.sum()), len(values))
     found = bootstrap_interval(inquiry.sign * values / inquiry.unit, rows.samples)
     return Interval(found.low, found.high, found.level)

@@ -39,7 +39,7 @@ def _beside_original(inquiry: Inquiry) -> Evidence:
     left = Kept(metric.name, metric.direction, before, after)
     rows = _retained(inquiry, inquiry.answers)
     interval = None
-    if inquiry.removal.has_classes:
+    if inquiry.removal.counts:
         interval = binomial_interval(int(rows.query("correct").sum()), len(rows.samples))
     fall = left.fall()
     return Evidence(

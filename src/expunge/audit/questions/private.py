@@ -31,7 +31,7 @@ CURVE = 201
 Attack = Callable[[Target], Tensor]
 
 SKIPPED = (
-    "RMIA, LiRA and U-LiRA read the margins of models with classes; this one answers with numbers."
+    "RMIA, LiRA and U-LiRA read the margins of right answers; this model answers with numbers."
 )
 
 
@@ -41,6 +41,13 @@ def private(inquiry: Inquiry) -> Verdict:
     if short := _too_few(inquiry):
         return Verdict("private", ASKS, (), (short,))
     oracles = references.answers_as_targets()
+    if not oracles and not removal.unseen_alike:
+        missing = (
+            "Held-out questions about other things are known or unknown whatever was forgotten, so "
+            "an attack says something only beside an oracle; give a recipe and the level standard, "
+            "or an oracle.",
+        )
+        return Verdict("private", ASKS, (), missing)
     evidence = [
         _attacked(inquiry, "loss attack", loss_attack, oracles),
         _attacked(inquiry, "two-sided loss attack", _two_sided(inquiry), oracles),
@@ -55,7 +62,7 @@ def private(inquiry: Inquiry) -> Verdict:
         notes.append("There is no oracle; an AUC of 0.5, which knows nothing, stands for it.")
     if not inquiry.trains:
         notes.append("A higher level adds RMIA and LiRA, which are far stronger.")
-    elif not removal.has_classes:
+    elif not removal.counts:
         notes.append(SKIPPED)
     else:
         stronger, said = _with_shadows(inquiry)

@@ -24,13 +24,15 @@ from expunge.benchmarks.classification.work import (
 )
 from expunge.benchmarks.classification.worlds import WORLDS, Kind, world
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
+from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.errors import ExpungeError
 
 LEFT_OUT = {
     "retrain": "it is the oracle",
     "guardrail": "it leaves the weights as they are, and weights are compared",
+    "redact": "it leaves the weights as they are, and weights are compared",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
-}
+} | dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
 """Registered methods that are not compared, and why."""
 
 QUICK = ("digits",)

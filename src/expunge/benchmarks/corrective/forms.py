@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from expunge import registry
 from expunge.audit.case import source_of
+from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method
 from expunge.methods.search import Range, Space, WholeNumber, space_of
@@ -123,9 +124,10 @@ OF_THE_PAPER = (
 """Exact unlearning of all blocks is retraining, so ``eu-k`` spares one. The last row is the setting
 that the expected direction was measured with."""
 
-LEFT_OUT = ("dmm", "guardrail")
-"""The one trains a thousand models for every base; the other leaves the weights as they are, and
-what is wrong in them cannot be corrected by refusing."""
+LEFT_OUT = ("dmm", "guardrail", "redact", *LANGUAGE_METHODS)
+"""The first trains a thousand models for every base; the others leave the weights as they are, and
+what is wrong in them cannot be corrected by refusing, or by what is served beside them. Those for
+language models are measured on language models."""
 
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""

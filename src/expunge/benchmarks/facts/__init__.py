@@ -1,0 +1,1 @@
+"""Facts about invented people: what language models forget, keep, and are asked to forget later."""

@@ -1,0 +1,1 @@
+"""TOFU and its small analogue: fictitious authors to be forgotten, real facts to be kept."""
