@@ -3,9 +3,9 @@
 A room is a folder or a root module of the package. It imports lower floors and itself. Two floors
 hold several rooms that also import one another, downwards in the order written here. Three rooms
 stand apart: ``deployment`` joins methods and rules below ``audit``; ``registry`` finds classes by
-entry points, imports nothing but the errors, and serves floor 7, run files and the ledger; the
-package itself (``__init__``) may import every room and is imported for names of its own, such as
-``__version__``, by floor 7 and the ledger.
+entry points, imports nothing but the errors, and serves floor 7, run files, the ledger and stored
+changes; the package itself (``__init__``) may import every room and is imported for names of its
+own, such as ``__version__``, by floor 7 and the ledger.
 """
 
 import ast
@@ -38,7 +38,7 @@ ORDERED = {GROUND, 0}
 SIDEWAYS = {("cli", "benchmarks")}
 """The one other import inside a floor: the command line starts benchmarks."""
 ROOT, REGISTRY = "expunge", "registry"
-FINDERS = {ROOT: {"ledger"}, REGISTRY: {"run_file", "ledger"}}
+FINDERS = {ROOT: {"ledger"}, REGISTRY: {"changes", "run_file", "ledger"}}
 """Rooms below the top that know the version, which certificates state, or find by name."""
 
 RESTRICTED_READER = "expunge.data.data_frames"

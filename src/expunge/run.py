@@ -6,8 +6,9 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -121,23 +122,50 @@ class Run:
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator["Advance"]:
-        """A progress bar of ``total`` steps, drawn where a console was given."""
-        if self.console is None or not self.console.is_terminal:
-            yield Advance(None)
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            bar.add_task(title, total=total)
-            yield Advance(bar)
+        """A progress bar of ``total`` steps, drawn where a console was given; who watches is told,
+        of a progress inside another one of the outer alone."""
+        watch = _WATCH.get()
+        token = _WATCH.set(None)
+        try:
+            if self.console is None or not self.console.is_terminal:
+                yield Advance(None, total, watch)
+                return
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                bar.add_task(title, total=total)
+                yield Advance(bar, total, watch)
+        finally:
+            _WATCH.reset(token)
 
 
-@dataclass(frozen=True)
+Watch = Callable[[float], None]
+"""Is told the share of a piece of work that is done, from 0 to 1."""
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Inside, in this thread, every progress of a :class:`Run` tells its share after each step."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+@dataclass
 class Advance:
-    """The hand that moves a progress bar."""
+    """The hand that moves a progress bar of ``total`` steps, and tells who watches."""
 
     bar: Progress | None
+    total: int
+    watch: Watch | None = None
+    done: int = 0
 
     def advance(self) -> None:
         """One step is done."""
+        self.done += 1
         if self.bar is not None:
             self.bar.advance(self.bar.task_ids[0])
+        if self.watch is not None and self.total > 0:
+            self.watch(min(1.0, self.done / self.total))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from expunge import registry
 from expunge.benchmarks.facts import tables
 from expunge.benchmarks.facts.people import END, FIRST_TUNING, PARAPHRASE, REPORTED, People
 from expunge.benchmarks.facts.protocol import Protocol
@@ -17,9 +18,12 @@ from expunge.changes.weights import digest_of
 from expunge.descent.until import Until
 from expunge.errors import ExpungeError
 from expunge.families.language import IGNORED
+from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
-from expunge.methods.presets import preset_of
+from expunge.methods.negation import Negation
+from expunge.methods.presets import AtPreset, preset_of
+from expunge.methods.protocol import Method
 from expunge.models.tiny_llama import TinyLlama
 from expunge.recipe import Role
 from expunge.run import Run
@@ -229,3 +233,31 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         Protocol(tmp_path, oracles=1)
     with pytest.raises(ExpungeError, match="people who stay"):
         Protocol(tmp_path, streams=(60,))
+
+
+@pytest.mark.parametrize("method", [Negation(), FineTune()], ids=lambda method: method.name)
+def test_a_preset_that_would_not_see_answers_is_refused(place: Place, method: Method) -> None:
+    world = place.world
+    untrained = world.recipe(0).builder(0)
+    problem = world.deployment(untrained, 0).problem(world.corner(), method)
+    with pytest.raises(ExpungeError, match="no preset for language models"):
+        preset_of(method, problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["kl-minimisation", "npo-rt", "npo-sam", "simnpo", "undial", "wga"]
+)
+def test_the_rule_serves_methods_of_every_kind(
+    name: str, place: Place, base: torch.nn.Module
+) -> None:
+    world, method = place.world, registry.load("methods", name)()
+    deployment = world.deployment(base, 0)
+    try:
+        deployment.forget(world.corner(), AtPreset.of(method), Run())
+    except ExpungeError as error:
+        assert "were still answered" in str(error)  # refused, with the reason
+        return
+    panel = Panel(world, [world.corner()]).scored(deployment.model, Run())
+    assert panel["requests"][0] <= 0.05
+    assert panel["retain"] >= 0.95

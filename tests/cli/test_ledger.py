@@ -143,6 +143,33 @@ def test_status_goes_on_where_the_objects_are_out_of_reach(registered: Run, ledg
     assert "digits, policy unreadable: " in found.output
 
 
+def test_show_goes_on_where_the_objects_are_out_of_reach(registered: Run, ledger: str) -> None:
+    given = registered("request", "digits", "--class", "8")
+    request = given.output.partition(":")[0]
+    store = Path(Ledger.open(ledger).vault.url)
+    store.rename(store.with_name("elsewhere"))
+    found = registered("show", request)
+    assert found.exit_code == 0
+    assert "state: received" in found.output
+    assert "scope: unreadable: " in found.output
+    assert "figures: unreadable: " in found.output
+
+
+def test_what_waits_is_cancelled_and_what_failed_is_tried_again(registered: Run) -> None:
+    ruin = ("--method", "gradient-ascent", "--parameters", "{epochs: 2, learning_rate: 0.05}")
+    asked = ("request", "digits", "--class", "8", *ruin, "--key", "k")
+    request = registered(*asked).output.partition(":")[0]
+    assert "refused" in registered("run").output
+    assert f"retry {request}" in registered(*asked).output
+    assert "waits again" in registered("retry", request).output
+    assert "is received" in refused(registered("retry", request))
+    found = registered("cancel", request, "--reason", "asked in error")
+    assert "request 1 is cancelled" in found.output
+    assert "Nothing waits." in registered("run").output
+    assert "withdrawn already" in refused(registered("cancel", request, "--reason", "again"))
+    assert "no request or run" in refused(registered("cancel", "r1", "--reason", "x"))
+
+
 def test_a_ledger_that_is_not_there(ledger: str) -> None:
     found = CliRunner().invoke(app, ["ledger", "status"], catch_exceptions=True)
     assert "expunge ledger init" in refused(found)
@@ -171,3 +198,20 @@ def test_a_certificate_that_was_changed(registered: Run, tmp_path: Path) -> None
     words = ["certificate", "verify", str(path), "--key", str(key)]
     found = CliRunner().invoke(app, words, catch_exceptions=True)
     assert "certificate" in refused(found)
+
+
+def test_the_master_key_is_changed_to_one_in_a_file_or_the_environment(
+    asked: Run, ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--new-key-file" in refused(asked("rekey"))
+    file = tmp_path / "new.key"
+    found = asked("rekey", "--new-key-file", str(file))
+    assert found.exit_code == 0, found.output
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "was made with the master key" in refused(asked("status"))
+    file.replace(tmp_path / "ledger" / "keys" / "master.key")
+    assert asked("status").exit_code == 0
+    monkeypatch.setenv("EXPUNGE_NEW_MASTER_KEY", "short")
+    assert "holds no master key" in refused(asked("rekey"))
+    assert "both given" in refused(asked("rekey", "--new-key-file", str(file)))
+    assert asked("status").exit_code == 0

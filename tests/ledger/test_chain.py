@@ -33,6 +33,7 @@ from expunge.ledger.tables import CHAINED, FIELDS, KEYS, RequestState
 
 SAMPLES: Mapping[str, Value] = {"TEXT": "x", "BIGINT": 7, "FLOAT": 0.1, "BOOLEAN": False}
 WRAPPED = b"a wrapped key"
+SECRETS = {"adr": WRAPPED, "subject": WRAPPED}
 
 
 REFERRED: Mapping[str, Value] = {
@@ -69,8 +70,11 @@ def request(number: int, **fields: Value) -> list[Write]:
 
 def filled(database: Database) -> list[Event]:
     """A row or more in every chained table, over five events."""
-    made_by_name = {"meta", "models", "requests", "subjects", "objects", "descendants"}
+    made_by_name = {
+        *("meta", "models", "requests", "subjects", "objects", "hash_keys", "descendants"),
+    }
     first = row("objects", "adr", destroyed=False, key_digest=sha256(WRAPPED))
+    hashing = row("hash_keys", "subject", key_digest=sha256(WRAPPED))
     others = [
         row(name, *(sample(CHAINED[name].columns[column]) for column in KEYS[name]))
         for name in CHAINED
@@ -80,14 +84,14 @@ def filled(database: Database) -> list[Event]:
     steps: list[tuple[str, list[Write | Erase]]] = [
         ("made", [row("meta", "store", value="here"), row("models", "m", name="name")]),
         ("received", [*request(1)]),
-        ("received", [*request(2), first, row("runs", "u1"), *others]),
+        ("received", [*request(2), first, hashing, row("runs", "u1"), *others]),
         ("ran", [ran, row("descendants", "d1")]),
         ("renamed", [Write("models", {"id": "m"}, {"name": "other"})]),
     ]
     made = []
     for kind, writes in steps:
         with database.writing() as connection:
-            made.append(append(connection, kind, writes, secrets={"adr": WRAPPED}))
+            made.append(append(connection, kind, writes, secrets=SECRETS))
     return made
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from small_model import OPEN, Working, tables
 
-from expunge.ledger import Latest
+from expunge.ledger import Latest, revoke
 from expunge.ledger.chain import Write, append
 
 Make = Callable[..., Working]
@@ -82,3 +82,29 @@ def test_what_is_no_picture_is_refused(asking: tuple[Working, Any]) -> None:
     _, ask = asking
     assert ask(pixels=[1, 2]) == (400, {"error": "pixels: 64 numbers from 0 to 16 are expected"})
     assert ask()[0] == 400
+
+
+def test_a_removed_row_is_found_by_nobody_until_it_is_back(asking: tuple[Working, Any]) -> None:
+    made, ask = asking
+    train, _ = tables()
+    wanted = str(train[0]["id"])
+    status, before = ask(like=wanted, count=3)
+    assert (status, before["version"], len(before["rows"])) == (200, 0, 3)
+    found = [row["id"] for row in before["rows"]]
+    assert wanted not in found
+    alike = [row["similarity"] for row in before["rows"]]
+    assert alike == sorted(alike, reverse=True)
+
+    request = made.served("id", found[0], method="redact")
+    _, after = ask(like=wanted, count=3)
+    assert after["deletion state"] == "suppressed"
+    assert after["weights"] == before["weights"]
+    assert [row["id"] for row in after["rows"]][:2] == found[1:]
+    assert ask(like=found[0])[0] == 400
+
+    revoke(made.ledger, request, "admin", "by mistake")
+    made.work()
+    _, back = ask(like=wanted, count=3)
+    assert back["rows"] == before["rows"]
+    assert ask(like=wanted, count=0)[0] == 400
+    assert ask(like="nobody")[0] == 400

@@ -9,19 +9,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_model import ASCENT, OPEN, Working
+from small_model import ASCENT, OPEN, SOURCE, Working, material
 from sqlalchemy import text
 
 from expunge.errors import ExpungeError
-from expunge.ledger import chain, looking, vault, worker
-from expunge.ledger.asking import seal
-from expunge.ledger.opening import Ledger
+from expunge.ledger import chain, looking, queueing, steps, vault, worker
+from expunge.ledger.asking import retry, seal
+from expunge.ledger.locks import LostError
+from expunge.ledger.material import Source
+from expunge.ledger.opening import Ledger, _scratch, sweep_scratch
+from expunge.ledger.registering import register
+from expunge.ledger.rows import note
 from expunge.ledger.verifying import verify
 from expunge.ledger.worker import STEPS, Worker
 
@@ -221,6 +227,58 @@ def test_a_damaged_base_interrupts_and_says_why_until_it_is_restored(working: Ma
     assert verify(made.ledger).faults == ()
 
 
+@pytest.mark.parametrize("damaged", ["base", "policy"])
+def test_what_is_damaged_of_one_model_does_not_keep_others_from_theirs(
+    working: Make, damaged: str
+) -> None:
+    made = working()
+    given = replace(material(), model=material().model)
+    source = Source.of_function(SOURCE)
+    register(made.ledger, "other", source, OPEN, given)
+    stuck = made.ask("subject", "writer 1", **ASCENT)
+    free = [Working(made.ledger, "other").ask("subject", f"writer {i}", **ASCENT) for i in (1, 2)]
+    with flipped(made, made.row("models", name="digits")[damaged]) as address:
+        reader = Ledger.open(f"sqlite:///{made.ledger.database.path}")
+        states = list(Worker(reader, poll=0.01).until_idle().values())
+        assert sorted(states) == ["interrupted", "published", "published"]
+        assert made.state(stuck)[0] == "received"
+        assert [made.state(r)[0] for r in free] == ["published", "published"]
+        [run] = looking.status(made.ledger)["runs"]
+        assert (run["model"], run["state"]) == ("digits", "interrupted")
+        assert address in run["why"]["error"]
+    assert list(Worker(made.ledger).until_idle().values()) == ["published"]
+    assert verify(made.ledger).faults == ()
+
+
+def test_what_is_damaged_of_one_request_fails_it_alone_until_it_is_tried_again(
+    working: Make,
+) -> None:
+    made = working()
+    first, second = (made.ask("subject", f"writer {i}", **ASCENT) for i in (1, 2))
+    with flipped(made, made.row("requests", id=first)["scope"]) as address:
+        assert list(Worker(made.ledger).until_idle().values()) == ["failed", "published"]
+        assert made.state(first) == ("failed", "error")
+        told = json.loads(made.ledger.read(made.row("requests", id=first)["account"]))
+        assert address in told["error"]
+        assert f"retry {first}" in told["error"]
+    retry(made.ledger, first)
+    assert list(Worker(made.ledger).until_idle().values()) == ["published"]
+    assert [made.state(r)[0] for r in (first, second)] == ["published", "published"]
+    assert verify(made.ledger).faults == ()
+
+
+@contextmanager
+def flipped(made: Working, address: str) -> Iterator[str]:
+    """Inside, an object is damaged."""
+    path = Path(made.ledger.vault.url) / address[:2] / address[2:4] / address
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        yield address
+    finally:
+        path.write_bytes(content)
+
+
 def test_a_clock_that_is_set_back_sets_no_event_back(
     working: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +342,11 @@ def test_what_cannot_be_read_does_not_keep_status_from_the_rest(working: Make) -
     assert (own["requests"], own["due soon"]) == ({"received": 1}, None)
     assert found["runs"][0]["requests"] == [asked]
     assert found["runs"][0]["why"]["error"].startswith("unreadable: ")
+    shown = looking.show(Ledger.open(f"sqlite:///{made.ledger.database.path}"), asked)
+    for part in ("scope", "figures"):
+        assert shown[part].startswith("unreadable: ")
+        assert "cannot be read" in shown[part]
+    assert (shown["state"], shown["kind"], shown["number"]) == ("received", "class", 1)
 
 
 def test_only_the_owner_can_read_what_a_worker_writes_beside_the_ledger(working: Make) -> None:
@@ -292,7 +355,7 @@ def test_only_the_owner_can_read_what_a_worker_writes_beside_the_ledger(working:
     assert path is not None
     path.with_name(STEPS).touch(mode=0o644)  # as an earlier version made it
     seen = []
-    with Worker(made.ledger)._alone() as name, worker._launched(made.ledger, name):
+    with Worker(made.ledger)._alone() as own, worker._launched(made.ledger, own.name):
         seen += [(f.name, f.stat().st_mode & 0o777) for f in path.parent.iterdir() if f.is_file()]
     assert {STEPS, f"{path.name}.worker"} <= {name for name, _ in seen}
     assert {mode for _, mode in seen} == {0o600}
@@ -314,20 +377,98 @@ def test_steps_that_a_killed_worker_left_after_a_seal_are_deleted_by_the_next(
     assert workflows(made) == [f"{later}.0"]
 
 
-def test_what_a_killed_process_left_unencrypted_is_swept(
-    working: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+HOLDING = """
+import sys, tempfile, time
+from expunge.ledger import opening
+tempfile.tempdir = sys.argv[1]
+with opening._scratch() as folder:
+    (folder / "content.safetensors").write_bytes(b"weights")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_unencrypted_is_swept_and_what_a_living_one_holds_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    other = subprocess.Popen([sys.executable, "-c", HOLDING, tmp_path], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    try:
+        left = Path(other.stdout.readline().decode().strip())
+        assert left.stat().st_mode & 0o777 == 0o700
+        with _scratch() as own:
+            sweep_scratch()
+            assert (left / "content.safetensors").exists()
+            assert own.exists()
+        assert not own.exists()
+    finally:
+        other.kill()
+        other.wait()
+    older = tmp_path / f"expunge-ledger-{os.getpid()}-x"  # a number that lives again says nothing
+    older.mkdir()
+    sweep_scratch()
+    assert not left.exists()
+    assert not older.exists()
+
+
+def test_the_share_of_a_step_is_seen_from_another_process(
+    working: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = working()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    left, own = (tmp_path / f"expunge-ledger-{pid}-x" for pid in (dead.pid, os.getpid()))
-    for folder in (left, own):
-        folder.mkdir()
-        (folder / "content.safetensors").write_bytes(b"weights")
-    Worker(made.ledger).until_idle()
-    assert not left.exists()
-    assert own.exists()
+    request = made.ask("label", "8")
+    seen: list[tuple[str, float | None]] = []
+    monkeypatch.setattr(steps, "EVERY", 0.0)
+    real = note
+    reader = Ledger.open(f"sqlite:///{made.ledger.database.path}")
+
+    def noted(connection: Any, table: str, record: dict[str, Any]) -> None:
+        real(connection, table, record)
+        connection.commit()
+        [own] = looking.status(reader, "digits")["runs"]
+        [same] = looking.show(reader, request)["runs"]
+        assert (own["step"], own["share"]) == (same["step"], same["share"])
+        seen.append((own["step"], own["share"]))
+
+    monkeypatch.setattr(steps, "note", noted)
+    made.work()
+    shares = [share for step, share in seen if step == "unlearn" and share is not None]
+    assert len(shares) > 4
+    assert shares == [k / len(shares) for k in range(1, len(shares) + 1)]
+    assert seen[0] == ("resolve", None)
+    assert seen[-1] == ("publish", None)  # a new step has no share yet
+
+
+def test_shares_are_written_now_and_then(working: Make) -> None:
+    made = working()
+    request = made.ask("label", "8")
+    [run] = queueing.due(made.ledger)
+    steps.tell(made.ledger, run["id"], "unlearn", request)
+    share = steps.Share(made.ledger, run["id"])
+    for k in range(1000):
+        share(k / 1000)
+    assert made.row("progress", run=run["id"])["share"] is None
+    share.written -= steps.EVERY
+    share(0.5)
+    share(0.6)
+    assert made.row("progress", run=run["id"])["share"] == 0.5
+
+
+def test_a_share_that_cannot_be_written_does_not_stop_the_work_and_a_lost_worker_does(
+    working: Make,
+) -> None:
+    made = working()
+    share = steps.Share(made.ledger, "u0", written=-1e9)
+    path = made.ledger.database.path
+    assert path is not None
+    made.ledger.database.close()
+    path.rename(path.with_name("away"))
+    share(0.5)
+    path.with_name("away").rename(path)
+    present = worker._Presence("worker", None, over=True)
+    made.ledger.database.writes_if(present.check)
+    with pytest.raises(LostError, match="has ended"):
+        steps.Share(made.ledger, "u0", written=-1e9)(0.5)
 
 
 def test_steps_are_kept_as_json_and_errors_by_their_kind_alone() -> None:

@@ -26,8 +26,7 @@ from expunge.recipe import Role
 from expunge.requests import NO_REQUEST
 from expunge.run import Run
 from expunge.signals import accuracy, mean_absolute_error
-from expunge.signals.accuracy import ACCURACY
-from expunge.signals.ask import ask, metric_of
+from expunge.signals.ask import ask
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def relearning_curve(
 
 def _score(model: nn.Module, family: Family, asked: Samples, run: Run) -> float:
     signals = ask(family, model, asked, run)
-    if metric_of(family) is ACCURACY:
+    if "correct" in signals.queries:
         return float(accuracy(signals)[0])
     return -float(mean_absolute_error(signals)[0])
 

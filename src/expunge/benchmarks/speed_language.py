@@ -12,7 +12,7 @@ time, the least of several steps on the same rows, in turns.
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -36,7 +36,7 @@ from expunge.descent.sequence_terms import NegativePreference
 from expunge.descent.token_distillation import ReferenceDivergence
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLoss, able
-from expunge.families.language import IGNORED, Language
+from expunge.families.language import IGNORED, Language, grouped, read_lengths
 from expunge.models.tiny_llama import TinyLlama
 from expunge.problem import Fields, Problem
 from expunge.recipe import Role
@@ -392,15 +392,13 @@ def _lengths(problem: Problem, steps: int) -> list[dict[str, Any]]:
 def _all_steps(problem: Problem, steps: int) -> float:
     """Processor time of ``steps`` steps after the first."""
     ends: list[float] = []
-    keep: Callable[[int, nn.Module], None] = lambda _, __: ends.append(time.process_time())  # noqa: E731
-    _descent(NegativePreference(BETA), Loss(), steps).minimise(problem, Run(), each=keep)
+    descent = _descent(NegativePreference(BETA), Loss(), steps)
+    descent.minimise(problem, Run(), each=lambda _, __: ends.append(time.process_time()))
     return ends[-1] - ends[0]
 
 
 def _counts(problems: Mapping[str, Problem]) -> tuple[float, dict[str, float]]:
     """Answer tokens of a step in the mean, and the share of the tokens read that is padding."""
-    from expunge.families.language import grouped, read_lengths
-
     data = next(iter(problems.values())).data
     tokens, share = 0.0, {}
     for name, problem in problems.items():

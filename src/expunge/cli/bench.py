@@ -11,6 +11,7 @@ from expunge.benchmarks import (
     near_duplicates,
     speed_aggregation,
     speed_classification,
+    speed_language,
     speed_shadows,
 )
 from expunge.benchmarks.classification import corner, protocol, tables
@@ -66,6 +67,21 @@ def speed_of_classification(
     rows, repeats = (1024, 5) if full else (256, 2)
     result = speed_classification.run(rows, repeats, console)
     for title, columns, lines in speed_classification.tables(result):
+        console.print(table(title, columns, lines))
+    write_json(json, result)
+
+
+@speed.command("language")
+def speed_of_language(
+    full: Annotated[
+        bool, typer.Option("--full", help="Width 384 and eight layers instead of 192 and four.")
+    ] = False,
+    json: JsonPath = None,
+) -> None:
+    """NPO with the reference's answers cached, and batches without padding."""
+    width, layers, steps = (384, 8, 12) if full else (192, 4, 6)
+    result = speed_language.run(width, layers, steps, console)
+    for title, columns, lines in speed_language.tables(result):
         console.print(table(title, columns, lines))
     write_json(json, result)
 

@@ -11,10 +11,14 @@ import yaml
 from expunge.cli.certificate import read_certificate
 from expunge.cli.output import JsonPath, console, table, write_json
 from expunge.errors import ExpungeError, first_line
+from expunge.ledger.asking import ENDED
+from expunge.ledger.asking import cancel as withdraw
+from expunge.ledger.asking import retry as try_again
 from expunge.ledger.asking import revoke as ask_to_revoke
 from expunge.ledger.asking import seal as ask_to_seal
 from expunge.ledger.collecting import collect
 from expunge.ledger.exporting import export as write_export
+from expunge.ledger.keys import new_master
 from expunge.ledger.lineage import KINDS, declare
 from expunge.ledger.lineage import descendants as list_descendants
 from expunge.ledger.looking import diff as compare
@@ -26,6 +30,7 @@ from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.policy import read_policy
 from expunge.ledger.queueing import FAILED, INTERRUPTED
 from expunge.ledger.registering import register as put_down
+from expunge.ledger.rekeying import rekey as change_master
 from expunge.ledger.scope import Scope
 from expunge.ledger.sealing import plan as plan_seal
 from expunge.ledger.serving import materialise as write_version
@@ -181,8 +186,10 @@ def request(
             known,
         ),
     )
-    said = "was received before" if receipt.repeated else "received"
+    said = f"was received before ({receipt.state})" if receipt.repeated else "received"
     console.print(f"{receipt.request}: request {receipt.number} for {model}, {said}")
+    if receipt.state in ENDED:
+        console.print(f"`expunge ledger retry {receipt.request}` has it tried again.")
     write_json(json, vars(receipt))
 
 
@@ -290,9 +297,10 @@ def _show_status(found: dict[str, Any]) -> None:
     columns = ["model", "version", "deletion state", "requests", "due soon", "overdue"]
     console.print(table("Models", columns, rows))
     for run_ in found["runs"]:
+        share = "" if run_["share"] is None else f" ({run_['share']:.0%})"
         console.print(
             f"{run_['run']}: {run_['kind']} for {run_['model']}, {run_['state']}, at the step "
-            f"{run_['step']!r} since {run_['since']}",
+            f"{run_['step']!r}{share} since {run_['since']}",
             soft_wrap=True,
         )
         if run_["why"]:
@@ -319,10 +327,22 @@ def show(
     """All that is known of one request."""
     found = look_at(Ledger.open(ledger, keys), request_id)
     for name, value in found.items():
-        if value not in (None, [], {}):
+        if name == "runs":
+            _show_runs(value)
+        elif value not in (None, [], {}):
             shown = value if isinstance(value, str | int | float) else json_values.dumps(value)
             console.print(f"{name}: {shown}", soft_wrap=True)
     write_json(json, found)
+
+
+def _show_runs(found: list[dict[str, Any]]) -> None:
+    for run_ in found:
+        share = "" if run_["share"] is None else f", {run_['share']:.0%} of it done"
+        console.print(
+            f"{run_['kind']}: {run_['state']}, at the step {run_['step']!r} since "
+            f"{run_['since']}{share}",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -421,6 +441,28 @@ def revoke(
 
 
 @app.command()
+def cancel(
+    what: Annotated[
+        str, typer.Argument(help="Id of a request, or of the run of a revocation or a seal.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why; kept encrypted.")],
+    role: Annotated[str, typer.Option(help="Yours; the policy says which may.")] = "operator",
+    ledger: Url = None,
+    keys: KeysFolder = None,
+) -> None:
+    """Withdraw a request, a revocation or a seal that waits and was not begun."""
+    name = withdraw(Ledger.open(ledger, keys), what, role, reason)
+    console.print(f"{what}: {name} is cancelled; nothing was done for it.")
+
+
+@app.command()
+def retry(request_id: RequestId, ledger: Url = None, keys: KeysFolder = None) -> None:
+    """Have a request that was refused or failed tried again, as it was asked."""
+    try_again(Ledger.open(ledger, keys), request_id)
+    console.print(f"{request_id}: waits again; `expunge ledger run` tries it.")
+
+
+@app.command()
 def materialise(
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder of versions.")],
@@ -492,6 +534,34 @@ def seal(
     console.print(f"{queued}: queued; `expunge ledger run` seals. It cannot be undone then.")
 
 
+@app.command()
+def rekey(
+    new_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-key-file",
+            help="Holds the new master key; made where there is none. Else EXPUNGE_NEW_MASTER_KEY.",
+        ),
+    ] = None,
+    ledger: Url = None,
+    keys: KeysFolder = None,
+) -> None:
+    """Change the master key: the old one opens nothing any more. No worker may run."""
+    opened = Ledger.open(ledger, keys)
+    master = new_master(new_key_file)
+    count = change_master(opened, master)
+    console.print(
+        f"{count} keys are wrapped anew; the ledger opens with the master key "
+        f"{opened.keys.with_master(master).fingerprint} alone.",
+        soft_wrap=True,
+    )
+    console.print(
+        "Put the new key where the old one was, and destroy the old one: it opens backups from "
+        "before.",
+        soft_wrap=True,
+    )
+
+
 @app.command("gc")
 def garbage(ledger: Url = None, keys: KeysFolder = None, json: JsonPath = None) -> None:
     """Remove objects that nothing uses any more, and files that no row names."""
@@ -500,6 +570,11 @@ def garbage(ledger: Url = None, keys: KeysFolder = None, json: JsonPath = None) 
         f"{found.unused} unused objects destroyed, {found.unnamed} files without a row and "
         f"{found.staged} half-written files removed"
     )
+    if found.left:
+        console.print(
+            f"{found.left} files without a row were left, since somebody is storing objects; run "
+            "this again when a registration or a worker has ended."
+        )
     write_json(json, vars(found))
 
 

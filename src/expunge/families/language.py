@@ -46,7 +46,7 @@ class Language:
     """
 
     refusals: tuple[tuple[int, ...], ...] = ()
-    overhead: int | None = 256
+    overhead: int | None = 64
     name: str = "language"
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Batch:

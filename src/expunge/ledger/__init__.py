@@ -8,7 +8,7 @@ A library's way in: ``Ledger.init`` or ``Ledger.open``, then :func:`register`, :
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from expunge.ledger.asking import revoke, seal
+    from expunge.ledger.asking import cancel, retry, revoke, seal
     from expunge.ledger.exporting import export
     from expunge.ledger.looking import diff, history, show, status
     from expunge.ledger.material import Material, Source
@@ -30,10 +30,12 @@ _WHERE = {
     "Source": "material",
     "Submission": "submitting",
     "Worker": "worker",
+    "cancel": "asking",
     "diff": "looking",
     "export": "exporting",
     "history": "looking",
     "register": "registering",
+    "retry": "asking",
     "revoke": "asking",
     "seal": "asking",
     "show": "looking",
@@ -52,10 +54,12 @@ __all__ = [
     "Source",
     "Submission",
     "Worker",
+    "cancel",
     "diff",
     "export",
     "history",
     "register",
+    "retry",
     "revoke",
     "seal",
     "show",

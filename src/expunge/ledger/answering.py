@@ -1,15 +1,18 @@
 """Answering: a method's change for a request, a guard, a repair, and all of these made again.
 
 Guards are made for the weights that they stand around, so whenever an answer changes the weights,
-those of other requests are made again.
+those of other requests are made again. Redactions are of no weights, and stay as they are.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from expunge.changes import stored
 from expunge.changes.deletion import state_of
+from expunge.changes.kinds import Change, Replacement, acts_on
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import sha256
 from expunge.ledger.material import parameters_of
@@ -18,11 +21,11 @@ from expunge.ledger.past import Answer, ById, StoredChange, StoredHistory
 from expunge.ledger.policy import OtherAggregation, Repair, Retraining, Strength
 from expunge.ledger.rows import Record
 from expunge.ledger.scope import Scope
-from expunge.ledger.standing import Standing, kind_of
+from expunge.ledger.standing import Standing
 from expunge.ledger.steps import draft, read_history, request_row, tell
 from expunge.methods.guardrail import Guardrail
 from expunge.methods.presets import presets_of
-from expunge.methods.protocol import Method
+from expunge.methods.protocol import Method, Suppresses
 from expunge.requests import Request
 
 Given = Mapping[str, Any]
@@ -94,9 +97,12 @@ class _Making:
         return self.guarded(past.without_guards().with_answer(answer), past.guards())
 
     def guarded(self, past: StoredHistory, guards: Sequence[Answer]) -> StoredHistory:
-        """The history with guards made again for its weights."""
+        """The history with guards made again for its weights, and redactions as they are."""
         for other in guards:
-            past = past.with_answer(self.answer(past, other.request, other.given))
+            kept = other.redacts
+            past = past.with_answer(
+                other if kept else self.answer(past, other.request, other.given)
+            )
         return past
 
     def answer(
@@ -116,14 +122,13 @@ class _Making:
         method, settings = self._method(row, given)
         material = self.standing.material
         asked = _asked(self.ledger, row)
-        guards = method.name == Guardrail.name
-        deployment = self.standing.deployment(past, guards=guards)
+        deployment = self.standing.deployment(past, guards=isinstance(method, Suppresses))
         if strength is None:
             strength = material.strength if row["strength"] is None else row["strength"]
         try:
             outcome = deployment.unlearn(asked, method, material.run())
-            replaces = any(kind_of(change) == "replacement" for change in outcome.changes)
-            applied = 1.0 if replaces or guards else strength
+            acts = {acts_on(change) for change in outcome.changes}
+            applied = strength if "weights" in acts and "base" not in acts else 1.0
             deployment.serve(asked, method, outcome, applied)  # refuses what does not fit the base
         except IntegrityError as error:  # the method's own, and not of what is stored
             raise ExpungeError(str(error)) from None
@@ -139,7 +144,7 @@ class _Making:
             method.name,
             preset if isinstance(preset, dict) and preset else parameters_of(method),
             settings,
-            None if guards else row["aggregation"],
+            row["aggregation"] if acts & {"weights", "base"} else None,
             given,
         )
 
@@ -152,17 +157,17 @@ class _Making:
             return named(row["method"], json.loads(row["parameters"])), "request"
         return self.standing.material.method, self.standing.material.settings
 
-    def _stored(self, change: Any) -> StoredChange:
-        kind = kind_of(change)
+    def _stored(self, change: Change) -> StoredChange:
+        kind = stored.kind_of(change)
         content: list[str] = []
 
-        def save(path: Any) -> None:
-            change.save(path)
+        def save(path: Path) -> None:
+            stored.save(change, path)
             content.append(sha256(path.read_bytes()))
 
         address = self.ledger.draft_file(self.run, save, kind, kind)
-        digest = change.digest() if kind == "replacement" else content[0]
-        return StoredChange(kind, address, digest, state_of(change).value)
+        digest = change.digest() if isinstance(change, Replacement) else content[0]
+        return StoredChange(kind, address, digest, state_of(change).value, acts_on(change))
 
 
 def _asked(ledger: Ledger, row: Record) -> Request:
@@ -229,7 +234,7 @@ def _changed(
 
 def _stronger(factor: float) -> Callable[[Answer], Answer]:
     def scaled(answer: Answer) -> Answer:
-        fixed = any(change.kind != "delta" for change in answer.changes)
+        fixed = any(change.acts != "weights" for change in answer.changes)
         return answer if fixed else replace(answer, strength=answer.strength * factor)
 
     return scaled

@@ -147,8 +147,9 @@ def append(
         kind: what happened, in a word.
         writes: applied in order.
         at: the time as ``stamp`` writes it, or None for now; never before the last event.
-        secrets: wrapped keys by the address of the objects that ``writes`` make. An object that
-            becomes destroyed loses its wrapped key in the same transaction.
+        secrets: wrapped keys by the address of the objects (or the purpose of the hash keys)
+            that ``writes`` make or wrap anew. An object that becomes destroyed loses its wrapped
+            key in the same transaction.
 
     Raises:
         IntegrityError: the end of the chain was altered, so that nothing may follow it.
@@ -274,16 +275,17 @@ def _apply(
 
 
 def _record(write: Write, secrets: Mapping[str, bytes]) -> dict[str, Value | bytes]:
-    """The columns that a write sets, with the wrapped key that belongs to an object."""
+    """The columns that a write sets, with the wrapped key that belongs to them."""
     record: dict[str, Value | bytes] = {**write.key, **write.fields}
-    if write.table != "objects":
+    if write.table not in tables.UNCHAINED:
         return record
     if write.fields.get("destroyed"):
         return record | {"wrapped_key": None}
     if "key_digest" in write.fields:
-        secret = secrets.get(str(write.key["address"]))
+        [name] = map(str, write.key.values())
+        secret = secrets.get(name)
         if secret is None or sha256(secret) != write.fields["key_digest"]:
-            raise ValueError(f"The wrapped key of {write.key['address']} is missing or another's")
+            raise ValueError(f"The wrapped key of {name} is missing or another's")
         record["wrapped_key"] = secret
     return record
 
@@ -404,19 +406,21 @@ def _row_faults(
         for column in FIELDS[name]:
             if given[column] != expected[column]:
                 yield f"{_named(name, key)}: the field {column} is not as it was written."
-        if name == "objects":
-            yield from _key_faults(key, expected, given["wrapped_key"])
+        if name in tables.UNCHAINED:
+            yield from _key_faults(name, key, expected, given["wrapped_key"])
     for key in rows:
         if key not in seen:
             yield f"{_named(name, key)}: the row is missing."
 
 
-def _key_faults(key: Key, expected: Mapping[str, Value], wrapped: bytes | None) -> Iterator[str]:
-    if expected["destroyed"]:
+def _key_faults(
+    name: str, key: Key, expected: Mapping[str, Value], wrapped: bytes | None
+) -> Iterator[str]:
+    if expected.get("destroyed"):
         if wrapped is not None:
-            yield f"{_named('objects', key)}: it is destroyed, and the field wrapped_key is not."
+            yield f"{_named(name, key)}: it is destroyed, and the field wrapped_key is not."
     elif not isinstance(wrapped, bytes) or sha256(wrapped) != expected["key_digest"]:
-        yield f"{_named('objects', key)}: the field wrapped_key is not as it was written."
+        yield f"{_named(name, key)}: the field wrapped_key is not as it was written."
 
 
 def _named(name: str, key: Key) -> str:

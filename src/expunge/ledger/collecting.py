@@ -1,9 +1,9 @@
 """Garbage: objects that nothing uses any more, and files of the vault that no row names."""
 
-import time
 from dataclasses import dataclass
 
 from expunge.ledger.chain import Write, append
+from expunge.ledger.locks import collecting
 from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.rows import rows
 
@@ -12,26 +12,29 @@ STAGED = 3600.0
 
 
 PATIENCE = 90.0
-"""Seconds between two looks: longer than a writer waits for the database before it gives up."""
+"""Seconds that those are waited for who are storing objects whose rows are not there yet."""
 
 
 @dataclass(frozen=True)
 class Collected:
     """How many objects were destroyed that nothing used, how many files no row named, and how many
-    were half written."""
+    were half written; and how many without a row were left, since somebody was storing objects."""
 
     unused: int
     unnamed: int
     staged: int
+    left: int = 0
 
 
 def collect(ledger: Ledger, patience: float = PATIENCE, staged: float = STAGED) -> Collected:
     """Remove what is of no use; what is being written is left alone.
 
+    A file that no row names may be one whose row is about to be written, by a registration for
+    example, however long that takes. So these are removed only while nobody stores anything.
+
     Args:
         ledger: where.
-        patience: seconds that a file may lie in the vault before its row is there: files that no
-            row names are looked at twice.
+        patience: seconds that those are waited for who store objects.
         staged: seconds after which a half-written file is removed.
     """
     ledger.claim()
@@ -47,13 +50,14 @@ def collect(ledger: Ledger, patience: float = PATIENCE, staged: float = STAGED) 
             append(connection, "collected", writes)
     remove_destroyed(ledger)
     sweep_scratch()
-    unnamed = _unnamed(ledger)
-    if unnamed:
-        time.sleep(patience)
-        unnamed &= _unnamed(ledger)
-    for address in unnamed:
-        ledger.vault.destroy(address)
-    return Collected(len(unused), len(unnamed), ledger.vault.sweep(staged))
+    removed = left = 0
+    if _unnamed(ledger):
+        with collecting(ledger.database, patience) as alone:
+            unnamed = _unnamed(ledger)  # with the rows that came since
+            for address in unnamed if alone else ():
+                ledger.vault.destroy(address)
+            removed, left = (len(unnamed), 0) if alone else (0, len(unnamed))
+    return Collected(len(unused), removed, ledger.vault.sweep(staged), left)
 
 
 def remove_destroyed(ledger: Ledger) -> None:

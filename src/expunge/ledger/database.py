@@ -8,10 +8,10 @@ that never shows a password or a value.
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
@@ -44,6 +44,10 @@ PRAGMAS = {
 """What is set on SQLite before; inside a transaction it would come too late."""
 
 
+Check = Callable[[Connection], None]
+"""Raises where a transaction must not write."""
+
+
 class Database:
     """One ledger's database. ``patience``: seconds to wait for another process that writes.
 
@@ -58,6 +62,7 @@ class Database:
         sqlite = self.url.drivername == "sqlite"
         self.path = Path(self.url.database or "") if sqlite else None
         self.engine = self._sqlite(self.path) if self.path else self._postgresql()
+        self._checks: list[Check] = []
 
     def __repr__(self) -> str:
         return f"Database({self.shown!r})"
@@ -78,7 +83,38 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes; the only one at a time. An exception undoes it."""
         with self._told(), self._transaction("writing") as connection:
+            self.check(connection)
             yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection that is in no transaction, for locks that live with it."""
+        with self._told(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writes_while(self, check: Check) -> Iterator[None]:
+        """Inside, every transaction that writes asks first, in itself, whether it may."""
+        self._checks.append(check)
+        try:
+            yield
+        finally:
+            self._checks.remove(check)
+
+    def writes_if(self, check: Check) -> None:
+        """From now on, every transaction that writes asks first, in itself, whether it may."""
+        self._checks.append(check)
+
+    def another(self) -> Self:
+        """The same database over connections of its own, with the same checks before writing."""
+        made = type(self)(self.url.render_as_string(hide_password=False), self.patience)
+        made._checks += self._checks
+        return made
+
+    def check(self, connection: Connection) -> None:
+        """Raise what keeps a transaction from writing, if something does."""
+        for check in tuple(self._checks):
+            check(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

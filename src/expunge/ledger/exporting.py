@@ -24,8 +24,8 @@ from expunge.storage import write_bytes, write_tensors
 CARD, CERTIFICATE, WEIGHTS = "README.md", "certificate.json", "model.safetensors"
 
 MEANING = {
-    DeletionState.SUPPRESSED: "A guard acts on the answers; the weights still hold what was to be "
-    "forgotten.",
+    DeletionState.SUPPRESSED: "A guard acts on the answers, or a redaction on what is served; the "
+    "weights still hold what was to be forgotten.",
     DeletionState.EDITED: "The weights were edited. Whoever runs the ledger can still restore what "
     "was forgotten.",
     DeletionState.SEALED: "The weights were edited, and the base and the changes were destroyed.",
@@ -53,9 +53,9 @@ def export(ledger: Ledger, model: str, out: Path) -> list[Path]:
     row, version = version_row(ledger, model)
     if version["deletion_state"] == DeletionState.SUPPRESSED.value:
         raise ExpungeError(
-            f"Version {version['number']} of {model!r} is suppressed: without its guard, which a "
-            "plain folder cannot carry, the weights would answer what is to be forgotten. Export "
-            "when the weights are published, or serve it from the ledger."
+            f"Version {version['number']} of {model!r} is suppressed: without its guards and "
+            "redactions, which a plain folder cannot carry, what is to be forgotten would be "
+            "answered. Export when the weights are published, or serve it from the ledger."
         )
     certificate, out = ledger.read(version["certificate"]), out.resolve()
     _check_folder(out, certificate)

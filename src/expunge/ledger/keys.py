@@ -1,8 +1,9 @@
-"""The keys of a ledger: a master key that wraps and hashes, and a signing key for certificates.
+"""The keys of a ledger: a master key that wraps others, keys that names are hashed under, and a
+signing key for certificates.
 
-Sub-keys are derived per purpose (Krawczyk, Eronen 2010, HKDF, RFC 5869), names are hashed under
-one of them (HMAC-SHA256, RFC 2104), object keys are wrapped with AES-GCM (NIST SP 800-38D), and
-certificates are signed with Ed25519 (Josefsson, Liusvaara 2017, RFC 8032).
+Sub-keys are derived per purpose (Krawczyk, Eronen 2010, HKDF, RFC 5869), names are hashed with
+HMAC-SHA256 (RFC 2104) under keys that are stored wrapped, stored keys are wrapped with AES-GCM
+(NIST SP 800-38D), and certificates are signed with Ed25519 (Josefsson, Liusvaara 2017, RFC 8032).
 """
 
 import base64
@@ -11,7 +12,8 @@ import hmac
 import os
 import secrets
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -35,11 +37,15 @@ from expunge.ledger.canonical import sha256
 MASTER, MASTER_FILE = "EXPUNGE_MASTER_KEY", "EXPUNGE_MASTER_KEY_FILE"
 SIGNING_FILE = "EXPUNGE_SIGNING_KEY_FILE"
 """Environment variables; they come before the files of a folder."""
+NEW_MASTER = "EXPUNGE_NEW_MASTER_KEY"
+"""Environment: what the master key is changed to."""
 MASTER_NAME, SIGNING_NAME, PUBLIC_NAME = "master.key", "signing.pem", "signing.pub"
 """Files of a folder of keys."""
 
 LENGTH = 32
 """Bytes of the master key and of every key derived from it or wrapped by it."""
+HASHED = ("idempotency", "row", "scope", "subject")
+"""What names are hashed for; each has a key of its own."""
 NONCE = 12
 """Bytes of a random AES-GCM nonce."""
 
@@ -52,11 +58,14 @@ class Keys:
         master: 32 random bytes; without them no stored object can be read.
         signing: signs certificates; None where this process only reads.
         public: PEM (SubjectPublicKeyInfo) of the key that certificates are checked with.
+        hashing: by purpose, the keys that names are hashed under. Of a ledger that keeps none yet
+            they are derived from the master key.
     """
 
     master: bytes
     signing: Ed25519PrivateKey | None
     public: bytes
+    hashing: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.master) != LENGTH:
@@ -164,8 +173,24 @@ class Keys:
                 "was given; give the key that the ledger was made with."
             )
 
+    def with_master(self, master: bytes) -> Self:
+        """The same with another master key; names are hashed as before.
+
+        Raises:
+            ExpungeError: it has not as many bytes as a master key.
+        """
+        return replace(self, master=master, hashing=self.hash_keys())
+
+    def with_hashing(self, keys: Mapping[str, bytes]) -> Self:
+        """The same with stored keys that names are hashed under."""
+        return replace(self, hashing=keys)
+
+    def hash_keys(self) -> dict[str, bytes]:
+        """The keys that names are hashed under, by purpose."""
+        return {purpose: self._hash_key(purpose) for purpose in HASHED}
+
     def hashed(self, purpose: str, value: str) -> str:
-        """A name that only a holder of the master key can compute or link, hexadecimal.
+        """A name that only a holder of the keys can compute or link, hexadecimal.
 
         Args:
             purpose: ``subject``, ``scope``, ``row`` or ``idempotency``; equal values have
@@ -173,7 +198,7 @@ class Keys:
             value: compared byte by byte; no case or Unicode form is folded.
         """
         data = value.encode(errors="surrogatepass")
-        return hmac.digest(self._derived(f"hash/{purpose}"), data, "sha256").hex()
+        return hmac.digest(self._hash_key(purpose), data, "sha256").hex()
 
     def wrap(self, key: bytes) -> bytes:
         """An object's key under the master key: nonce, ciphertext, tag."""
@@ -195,9 +220,48 @@ class Keys:
                 "made with, or restore the ledger."
             ) from None
 
+    def _hash_key(self, purpose: str) -> bytes:
+        return self.hashing.get(purpose) or self._derived(f"hash/{purpose}")
+
     def _derived(self, purpose: str) -> bytes:
         info = f"expunge/ledger/1/{purpose}".encode()
         return HKDF(algorithm=SHA256(), length=LENGTH, salt=None, info=info).derive(self.master)
+
+
+def fresh_hash_keys() -> dict[str, bytes]:
+    """New random keys to hash names under, by purpose."""
+    return {purpose: secrets.token_bytes(LENGTH) for purpose in HASHED}
+
+
+def new_master(path: Path | None) -> bytes:
+    """What the master key is changed to: of a file, which is made where there is none, or of the
+    environment.
+
+    Raises:
+        ExpungeError: none is given, or the file cannot be read or made.
+        IntegrityError: what is there is no master key.
+    """
+    text = os.environ.get(NEW_MASTER)
+    if path is None:
+        if not text:
+            raise ExpungeError(
+                f"No new master key was given; give --new-key-file FILE, which is made where there "
+                f"is none, or set {NEW_MASTER}."
+            )
+        return _decoded(text.encode(errors="surrogateescape"), NEW_MASTER)
+    if text:
+        raise ExpungeError(f"{NEW_MASTER} and --new-key-file are both given; give one of them.")
+    if os.path.lexists(path):
+        return _decoded(_read_secret(path, "new master key"), str(path))
+    made = secrets.token_bytes(LENGTH)
+    try:
+        _write_new(path, base64.b64encode(made) + b"\n")
+    except OSError as error:
+        raise ExpungeError(
+            f"The new master key cannot be written to {path} ({error.strerror}); give a file in a "
+            "folder that can be written."
+        ) from None
+    return made
 
 
 def public_key(pem: bytes) -> Ed25519PublicKey:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,8 +67,7 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
                 "kind": run["kind"],
                 "state": run["state"],
                 "requests": json.loads(run["requests"]),
-                "step": progress[run["id"]]["step"] if run["id"] in progress else "queued",
-                "since": progress[run["id"]]["at"] if run["id"] in progress else run["updated_at"],
+                **_where(run, progress.get(run["id"])),
                 "why": _why(ledger, told.get(f"run:{run['id']}"))
                 if run["state"] == INTERRUPTED
                 else None,
@@ -76,6 +75,14 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
             for run in runs
         ],
     }
+
+
+def _where(run: Record, progress: Record | None) -> dict[str, Any]:
+    """The step that a run is at, since when, and the share of it that is done, where that is
+    known."""
+    if progress is None:
+        return {"step": "queued", "since": run["updated_at"], "share": None}
+    return {"step": progress["step"], "since": progress["at"], "share": progress["share"]}
 
 
 def _soon(ledger: Ledger, row: Record, now: str) -> tuple[str | None, str | None]:
@@ -99,7 +106,9 @@ def _why(ledger: Ledger, address: str | None) -> Any:
 
 
 def show(ledger: Ledger, request: str) -> dict[str, Any]:
-    """All that is known of one request; what was destroyed is left out.
+    """All that is known of one request; of what was destroyed, or cannot be read, that it is so.
+
+    What the database knows is told where the objects are out of reach, too.
 
     Raises:
         ExpungeError: there is no such request.
@@ -110,6 +119,8 @@ def show(ledger: Ledger, request: str) -> dict[str, Any]:
         runs = [r for r in rows(connection, "runs", model=row["model"]) if request in r["requests"]]
         attempts = {r["id"]: rows(connection, "attempts", run=r["id"]) for r in runs}
         versions = rows(connection, "versions", run=[r["id"] for r in runs])
+        active = [r for r in runs if r["state"] in ACTIVE]
+        progress = {r["id"]: one(connection, "progress", run=r["id"]) for r in active}
     assert model is not None
     found: dict[str, Any] = {
         "request": request,
@@ -126,6 +137,10 @@ def show(ledger: Ledger, request: str) -> dict[str, Any]:
         "created": row["created_at"],
         "updated": row["updated_at"],
         "sealed": row["sealed"],
+        "runs": [
+            {"run": r["id"], "kind": r["kind"], "state": r["state"], **_where(r, progress[r["id"]])}
+            for r in active
+        ],
         "versions": [f"{model['name']}@{v['number']} ({v['cause']})" for v in versions],
         "attempts": [
             {"run": run, "what": a["repair"], "outcome": a["outcome"]}
@@ -134,11 +149,23 @@ def show(ledger: Ledger, request: str) -> dict[str, Any]:
         ],
     }
     for name in ("scope", "account"):
-        found[name] = _opened(ledger, row[name])
-    figures = steps.read_figures(ledger, version_row(ledger, model["name"])[1])
-    own = figures.requests.get(request)
-    found["figures"] = None if own is None else {"metric": figures.metric, **vars(own)}
+        found[name] = _if_readable(_opened, ledger, row[name])
+    found["figures"] = _if_readable(_own_figures, ledger, model["name"], request)
     return found
+
+
+def _own_figures(ledger: Ledger, model: str, request: str) -> dict[str, Any] | None:
+    figures = steps.read_figures(ledger, version_row(ledger, model)[1])
+    own = figures.requests.get(request)
+    return None if own is None else {"metric": figures.metric, **vars(own)}
+
+
+def _if_readable(read: Callable[..., Any], *arguments: object) -> Any:
+    """What can be read, or the sentence why it cannot, which begins with ``unreadable``."""
+    try:
+        return read(*arguments)
+    except (ExpungeError, ValueError) as error:
+        return _unreadable(error)
 
 
 def _opened(ledger: Ledger, address: str | None) -> Any:

@@ -140,6 +140,8 @@ class RequestFigures:
         held_out_rows: held-out rows that the request names.
         held_out: the score on these in this version.
         stored: the figures of this request were not measured again, since its rows are gone.
+        still_served: share of its rows that the stores are still served from, where a redaction
+            answers it; None where something else does.
     """
 
     kind: str
@@ -152,6 +154,7 @@ class RequestFigures:
     held_out_rows: int = 0
     held_out: float | None = None
     stored: bool = False
+    still_served: float | None = None
 
     def with_score(self, after: float | None) -> Self:
         """With another score on its rows; without one, what was stored stands."""
@@ -214,7 +217,7 @@ class Figures:
 class Check:
     """One condition of the gate: what it is, of which request, and whether it holds."""
 
-    name: Literal["kept", "forgotten", "re-emergence"]
+    name: Literal["kept", "forgotten", "re-emergence", "redacted"]
     request: str | None
     value: float
     threshold: float
@@ -229,6 +232,9 @@ class Check:
 def checks(figures: Figures, gate: Gate, new: Sequence[str]) -> list[Check]:
     """Every condition of a gate on the figures of a candidate.
 
+    A redaction changes no answer of the weights, so a request that one answers is held to what it
+    is for, in every version: that none of its rows is served any more.
+
     Args:
         figures: of the candidate.
         gate: thresholds.
@@ -237,6 +243,10 @@ def checks(figures: Figures, gate: Gate, new: Sequence[str]) -> list[Check]:
     kept = figures.kept
     found = [Check("kept", None, kept, gate.kept, kept >= gate.kept, "the registered model")]
     for request, own in figures.requests.items():
+        if own.still_served is not None:
+            left = own.still_served
+            found.append(Check("redacted", request, left, 0.0, left == 0, "the rows it named"))
+            continue
         if own.after is None or own.stored:
             continue
         if request in new and own.reference is not None:

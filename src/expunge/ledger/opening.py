@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,9 +19,19 @@ from sqlalchemy import Connection
 
 from expunge import __version__
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.ledger.canonical import sha256
 from expunge.ledger.chain import Erase, Write, append, ledger_time
 from expunge.ledger.database import Database
-from expunge.ledger.keys import MASTER, MASTER_FILE, MASTER_NAME, Keys, key_id
+from expunge.ledger.keys import (
+    HASHED,
+    MASTER,
+    MASTER_FILE,
+    MASTER_NAME,
+    Keys,
+    fresh_hash_keys,
+    key_id,
+)
+from expunge.ledger.locks import locked, storing
 from expunge.ledger.rows import Record, Value, one, rows
 from expunge.ledger.vault import Stored, Vault
 
@@ -31,6 +42,8 @@ OBJECTS = "objects"
 """Store of a SQLite ledger, beside its file: a copy of the folder has objects of its own."""
 SCRATCH = "expunge-ledger-"
 """How folders of content that is not encrypted begin."""
+CONTENT, LOCK = "content.safetensors", "lock"
+"""Files of such a folder."""
 
 
 T = TypeVar("T")
@@ -72,16 +85,7 @@ class Ledger:
         opened = _opened_keys(place, fresh=not _has_ledger(database))
         database.migrate()
         with database.writing() as connection:
-            if one(connection, "meta", key="keys") is None:
-                facts = {
-                    "ledger": randomness.token_hex(16),
-                    "store": store,
-                    "keys": opened.fingerprint,
-                    "public": opened.public.decode(),
-                    "expunge": __version__,
-                }
-                writes = [Write("meta", {"key": k}, {"value": v}) for k, v in facts.items()]
-                append(connection, "made", writes)
+            _made(connection, store, opened)
             row = one(connection, "meta", key="ledger")
             assert row is not None
             place_of.claim(row["value"])
@@ -108,11 +112,13 @@ class Ledger:
             )
         opened = Keys.open(_keys_folder(database, keys))
         opened.expect(meta["keys"])
+        opened = opened.with_hashing(_hash_keys(database, opened))
         if opened.key_id != key_id(meta["public"].encode()):
             raise IntegrityError(
                 "The signing key is not the one that the ledger was made with; give that one, or "
                 "its certificates could not be checked any more."
             )
+        database.writes_if(partial(_check_key, opened.fingerprint))
         return cls(database, Vault(_resolved(database, meta["store"]), opened), opened)
 
     def claim(self) -> None:
@@ -172,7 +178,7 @@ class Ledger:
         """The content of an object as a file, for as long as it is read."""
         stored = self.stored(address)
         with _scratch() as folder:
-            path = folder / "content.safetensors"
+            path = folder / CONTENT
             self.vault.get_file(stored, path)
             yield path
 
@@ -181,16 +187,21 @@ class Ledger:
 
         It is in the chain at once, so that the next step finds it in any process.
         """
-        return self._kept(run, self.vault.put(data, kind), role)
+        with storing(self.database):
+            return self._kept(run, self.vault.put(data, kind), role)
 
     def draft_file(self, run: str, save: Callable[[Path], None], kind: str, role: str) -> str:
         """The same with what ``save`` writes to a file."""
-        return self._kept(run, self.put_file(save, kind), role)
+        with _scratch() as folder:
+            path = folder / CONTENT
+            save(path)
+            with storing(self.database):
+                return self._kept(run, self.vault.put_file(path, kind), role)
 
     def put_file(self, save: Callable[[Path], None], kind: str) -> Stored:
         """Encrypt what ``save`` writes to a file."""
         with _scratch() as folder:
-            path = folder / "content.safetensors"
+            path = folder / CONTENT
             save(path)
             return self.vault.put_file(path, kind)
 
@@ -200,29 +211,105 @@ class Ledger:
         return stored.address
 
 
+def _made(connection: Connection, store: str, keys: Keys) -> None:
+    """Write what a ledger says of itself, and the keys that names are hashed under.
+
+    A ledger of an older version has hashed under keys derived from its master key: it keeps them.
+    """
+    known = one(connection, "meta", key="keys")
+    writes: list[Write | Erase] = []
+    if known is None:
+        facts = {
+            "ledger": randomness.token_hex(16),
+            "store": store,
+            "keys": keys.fingerprint,
+            "public": keys.public.decode(),
+            "expunge": __version__,
+        }
+        writes += [Write("meta", {"key": k}, {"value": v}) for k, v in facts.items()]
+    else:
+        keys.expect(known["value"])
+    secrets: dict[str, bytes] = {}
+    if not rows(connection, "hash_keys"):
+        hashing = fresh_hash_keys() if known is None else keys.hash_keys()
+        secrets = {purpose: keys.wrap(key) for purpose, key in hashing.items()}
+        writes += [
+            Write("hash_keys", {"purpose": purpose}, {"key_digest": sha256(wrapped)})
+            for purpose, wrapped in secrets.items()
+        ]
+    if writes:
+        append(connection, "made" if known is None else "upgraded", writes, secrets=secrets)
+
+
+def _hash_keys(database: Database, keys: Keys) -> dict[str, bytes]:
+    """The keys that names are hashed under.
+
+    Raises:
+        IntegrityError: one is missing or damaged.
+    """
+    with database.reading() as connection:
+        found = {row["purpose"]: row["wrapped_key"] for row in rows(connection, "hash_keys")}
+    if missing := sorted(set(HASHED) - set(found)):
+        raise IntegrityError(
+            f"{database.shown} does not hold the key any more that it hashes each {missing[0]} "
+            "under: the table hash_keys was altered; restore the database from a backup."
+        )
+    return {purpose: keys.unwrap(wrapped) for purpose, wrapped in found.items()}
+
+
+def _check_key(fingerprint: str, connection: Connection) -> None:
+    """Refuse to write with a master key that was changed: nobody could read it any more."""
+    row = one(connection, "meta", key="keys")
+    if row is not None and row["value"] != fingerprint:
+        raise IntegrityError(
+            f"The master key {fingerprint} that this process works with was changed to "
+            f"{row['value']}; end it, and start it again with the new one."
+        )
+
+
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder of this process and user alone for content that is not encrypted."""
-    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as folder:
-        yield Path(folder)
+    """A folder of this user alone (mode 0700) for content that is not encrypted.
+
+    A file in it is locked for as long as this process lives and works with it.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        lock = _lock_of(folder)
+        if lock is None:  # another process swept it before it was locked
+            continue
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+        return
 
 
 def sweep_scratch() -> None:
-    """Remove what processes of this machine left unencrypted when they were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
-        process = folder.name.removeprefix(SCRATCH).partition("-")[0]
-        if process.isdecimal() and not _runs(int(process)):
+    """Remove what processes of this machine left unencrypted when they were killed: folders whose
+    lock nobody holds."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        lock = _lock_of(folder)
+        if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
-def _runs(process: int) -> bool:
+def _lock_of(folder: Path) -> int | None:
+    """The locked file of a folder, as a descriptor; None where it is another's or is gone."""
+    path = folder / LOCK
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
+        found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:  # swept, another user's, or no folder
+        return None
+    try:
+        if locked(found) and os.path.samestat(os.fstat(found), path.stat()):
+            return found
+    except OSError:  # swept since it was opened
+        pass
+    os.close(found)
+    return None
 
 
 def keep(

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from expunge.changes.kinds import Acts
 from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.requests import Named, Request
@@ -20,13 +21,19 @@ from expunge.requests import Named, Request
 
 @dataclass(frozen=True)
 class StoredChange:
-    """A change in the vault: its kind, its address, the digest of its content, and the deletion
-    state that it leaves alone."""
+    """A change in the vault: its kind, its address, the digest of its content, the deletion state
+    that it leaves alone, and what of a served model it acts on."""
 
     kind: str
     address: str
     digest: str
     state: str
+    acts: Acts
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves the weights or takes their place."""
+        return self.acts in ("weights", "base")
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,12 @@ class Answer:
     @property
     def guards(self) -> bool:
         """Whether it leaves the weights as they are."""
-        return bool(self.changes) and all(change.kind == "refusal" for change in self.changes)
+        return bool(self.changes) and not any(change.moves for change in self.changes)
+
+    @property
+    def redacts(self) -> bool:
+        """Whether it acts on what the model is served, and on nothing else."""
+        return bool(self.changes) and all(change.acts == "input" for change in self.changes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class StoredHistory:
         """One more answer; new weights start an epoch."""
         latest = replace(self.current, answers=(*self.current.answers, answer))
         epochs = (*self.epochs[:-1], latest)
-        new = [c for c in answer.changes if c.kind == "replacement"]
+        new = [c for c in answer.changes if c.acts == "base"]
         return replace(self, epochs=(*epochs, *(StoredEpoch(c.digest, c.address) for c in new)))
 
     def without_guards(self, requests: Collection[str] | None = None) -> Self:
@@ -131,7 +143,7 @@ class StoredHistory:
         return replace(self, epochs=(*self.epochs[:-1], replace(self.current, answers=kept)))
 
     def guards(self) -> tuple[Answer, ...]:
-        """The guards that act in this version."""
+        """The guards that act in this version, and the redactions: what leaves the weights."""
         return tuple(answer for answer in self.current.answers if answer.guards)
 
     def replaced(self, change: Callable[[Answer], Answer]) -> Self:
@@ -177,11 +189,16 @@ def _epoch(found: Mapping[str, Any]) -> StoredEpoch:
     )
 
 
+def _acts(kind: str) -> dict[str, str]:
+    """What a change acts on, of a history that was written when there were three kinds."""
+    return {"acts": {"refusal": "answers", "replacement": "base"}.get(kind, "weights")}
+
+
 def answer_of(found: Mapping[str, Any]) -> Answer:
     """An answer from its JSON values."""
     return Answer(
         found["request"],
-        tuple(StoredChange(**change) for change in found["changes"]),
+        tuple(StoredChange(**{**_acts(change["kind"]), **change}) for change in found["changes"]),
         found["strength"],
         tuple(found["excluded"]),
         found["method"],

@@ -11,6 +11,7 @@ from expunge.changes.weights import digest_of
 from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import Cause, Figure, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Erase, Write, last, ledger_time
+from expunge.ledger.locks import storing
 from expunge.ledger.opening import Ledger, keep, used
 from expunge.ledger.past import StoredHistory
 from expunge.ledger.refusals import UnavailableError
@@ -70,52 +71,53 @@ def publish(
         standing, past, before, figures_of(ledger, figures), about, cause, weights, at, anchor
     )
     envelope = sign(statement(f"{name}@{number}", weights, removal.to_json()), ledger.keys)
-    certificate = ledger.vault.put(envelope, "certificate")
     version = f"{model}@{number}"
     owner = f"version:{version}"
-    with ledger.database.writing() as connection:
-        found = one(connection, "versions", run=run, cause=cause)
-        if found is not None:  # two workers took the run up
-            return str(found["id"])
-        current = one(connection, "models", id=model)
-        assert current is not None
-        if current["version"] != before["number"]:
-            raise UnavailableError(
-                f"The model {name!r} has version {current['version']} since this run began on "
-                f"version {before['number']}; the run is begun again on that one."
-            )
-        at = ledger_time(connection)
-        fields = {
-            "model": model,
-            "number": number,
-            "parent": before["id"],
-            "run": run,
-            "cause": cause,
-            "history": history,
-            "weights_digest": weights,
-            "deletion_state": None if state is None else state.value,
-            "figures": figures,
-            "certificate": certificate.address,
-            "certificate_digest": sha256(envelope),
-            "created_at": at,
-        }
-        # a seal is no news of a request: when it was published stays
-        dated = {} if cause == "seal" else {"updated_at": at}
-        writes: list[Write | Erase] = [
-            Write("versions", {"id": version}, fields),
-            Write("models", {"id": model}, {"version": number}),
-            used(history, owner, "history"),
-            used(figures, owner, "figures"),
-            *(used(address, owner, "part") for address in sorted(past.addresses())),
-            *(Write("requests", {"id": r["id"]}, {**AFTER[cause], **dated}) for r in about),
-        ]
-        if cause == "seal":
-            writes += _new_base(model, past, at)
-        if cause == "revocation":
-            again = rows(connection, "requests", model=model, reason=EARLIER, sealed=False)
-            fields = {"state": RequestState.RECEIVED.value, "reason": None, "updated_at": at}
-            writes += [Write("requests", {"id": row["id"]}, fields) for row in again]
-        keep(connection, "published", [(certificate, owner, "certificate")], writes)
+    with storing(ledger.database):
+        certificate = ledger.vault.put(envelope, "certificate")
+        with ledger.database.writing() as connection:
+            found = one(connection, "versions", run=run, cause=cause)
+            if found is not None:  # two workers took the run up
+                return str(found["id"])
+            current = one(connection, "models", id=model)
+            assert current is not None
+            if current["version"] != before["number"]:
+                raise UnavailableError(
+                    f"The model {name!r} has version {current['version']} since this run began on "
+                    f"version {before['number']}; the run is begun again on that one."
+                )
+            at = ledger_time(connection)
+            fields = {
+                "model": model,
+                "number": number,
+                "parent": before["id"],
+                "run": run,
+                "cause": cause,
+                "history": history,
+                "weights_digest": weights,
+                "deletion_state": None if state is None else state.value,
+                "figures": figures,
+                "certificate": certificate.address,
+                "certificate_digest": sha256(envelope),
+                "created_at": at,
+            }
+            # a seal is no news of a request: when it was published stays
+            dated = {} if cause == "seal" else {"updated_at": at}
+            writes: list[Write | Erase] = [
+                Write("versions", {"id": version}, fields),
+                Write("models", {"id": model}, {"version": number}),
+                used(history, owner, "history"),
+                used(figures, owner, "figures"),
+                *(used(address, owner, "part") for address in sorted(past.addresses())),
+                *(Write("requests", {"id": r["id"]}, {**AFTER[cause], **dated}) for r in about),
+            ]
+            if cause == "seal":
+                writes += _new_base(model, past, at)
+            if cause == "revocation":
+                again = rows(connection, "requests", model=model, reason=EARLIER, sealed=False)
+                fields = {"state": RequestState.RECEIVED.value, "reason": None, "updated_at": at}
+                writes += [Write("requests", {"id": row["id"]}, fields) for row in again]
+            keep(connection, "published", [(certificate, owner, "certificate")], writes)
     return version
 
 
@@ -197,7 +199,8 @@ def not_covered(state: DeletionState | None, base_kept: bool) -> tuple[str, ...]
     """
     kept = {
         DeletionState.SUPPRESSED: "The weights still hold what is to be forgotten: a guard acts on "
-        "what they answer, and whoever has the file can take it off.",
+        "what they answer, or a redaction on what they are served, and whoever has the file can "
+        "take it off.",
         DeletionState.EDITED: "The base and the changes are kept, encrypted; together they restore "
         "what was forgotten until the history is sealed.",
     }

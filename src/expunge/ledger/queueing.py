@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Erase, Write, append, ledger_time
 from expunge.ledger.opening import Ledger, fresh_id
@@ -23,6 +24,8 @@ QUEUED, RUNNING, INTERRUPTED = "queued", "running", "interrupted"
 ACTIVE = [QUEUED, RUNNING, INTERRUPTED]
 """States of a run that has not ended."""
 PUBLISHED, ANSWERED, REFUSED, FAILED = "published", "answered", "refused", "failed"
+CANCELLED = "cancelled"
+"""State of a run that was taken back before it began, and the reason of a request that was."""
 SPLIT = "split"
 """State of a run of several requests that could not be answered together: each is tried alone."""
 
@@ -56,18 +59,30 @@ def _begin(ledger: Ledger, model: str) -> None:
     with ledger.database.reading() as connection:
         row = one(connection, "models", id=model)
     assert row is not None
-    policy = policy_of(ledger, row)
+    together = _together(ledger, row)
     with ledger.database.writing() as connection:
         if rows(connection, "runs", model=model, state=ACTIVE):
             return  # another worker was first
         alone = _alone(connection, model)
-        order = _next(connection, model, policy.batch + len(alone))
+        order = _next(connection, model, together + len(alone))
         if not order:
             return
         batch = [order[0]]
         if order[0] not in alone:
-            batch = [request for request in order if request not in alone][: policy.batch]
+            batch = [request for request in order if request not in alone][:together]
         begin(connection, model, SERVE, batch)
+
+
+def _together(ledger: Ledger, model: Record) -> int:
+    """How many requests the policy of a model lets be answered together.
+
+    One where it cannot be read: the run is then interrupted by the step that needs the policy, and
+    says why, while other models go on.
+    """
+    try:
+        return policy_of(ledger, model).batch
+    except (ExpungeError, ValueError):  # ValueError: a key of another version
+        return 1
 
 
 def _next(connection: Connection, model: str, number: int) -> list[str]:
@@ -107,12 +122,43 @@ def begin(connection: Connection, model: str, kind: str, about: Sequence[str]) -
 
 
 def start(ledger: Ledger, run: str) -> dict[str, Any]:
-    """Mark a run as running; why it published versions before it was interrupted, if it did."""
+    """Mark a run as running; why it published versions before it was interrupted, if it did.
+
+    Of a run that has ended, or was cancelled meanwhile, ``over`` is its state.
+    """
     with ledger.database.writing() as connection:
-        if _active(connection, run):
-            fields = {"state": RUNNING, "updated_at": ledger_time(connection)}
-            append(connection, RUNNING, [Write("runs", {"id": run}, fields)])
-        return {"published": [v["cause"] for v in rows(connection, "versions", run=run)]}
+        row = one(connection, "runs", id=run)
+        assert row is not None
+        if row["state"] not in ACTIVE:
+            return {"published": [], "over": row["state"]}
+        fields = {"state": RUNNING, "updated_at": ledger_time(connection)}
+        append(connection, RUNNING, [Write("runs", {"id": run}, fields)])
+        published = [v["cause"] for v in rows(connection, "versions", run=run)]
+        about = rows(connection, "requests", id=json.loads(row["requests"]))
+        if row["kind"] == SERVE and all(r["state"] == RequestState.GUARDED.value for r in about):
+            published.append("guard")  # of this run, or of one that is retried: it stands
+        return {"published": published}
+
+
+def holding(connection: Connection, model: str, request: str) -> list[Record]:
+    """The runs of a model about a request that have not ended."""
+    found = rows(connection, "runs", model=model, state=ACTIVE)
+    return [run for run in found if request in json.loads(run["requests"])]
+
+
+def cancelled(run: Record, at: str) -> Write:
+    """That a run which has not begun never will; requests of it that still wait get another."""
+    return Write("runs", {"id": run["id"]}, {"state": CANCELLED, "updated_at": at})
+
+
+def retry(connection: Connection, request: Record) -> None:
+    """Let a request wait again; one that a guard stands for stays guarded, and has a run."""
+    at = ledger_time(connection)
+    if request["state"] == RequestState.GUARDED.value:
+        begin(connection, request["model"], SERVE, [request["id"]])
+        return
+    fields = {"state": RequestState.RECEIVED.value, "reason": None, "updated_at": at}
+    append(connection, "retried", [Write("requests", {"id": request["id"]}, fields)])
 
 
 def end(ledger: Ledger, run: str, state: str, about: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical, sha256
 from expunge.ledger.certificate import Figure, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Write, last, ledger_time
+from expunge.ledger.locks import storing
 from expunge.ledger.material import Material, Source, with_rows
 from expunge.ledger.measuring import Figures, scores_of
 from expunge.ledger.opening import Ledger, fresh_id, keep
@@ -54,9 +55,24 @@ def register(
     _check_free(ledger, name)
     given = source.material() if material is None else material
     model = fresh_id("m")
-    base = digest_of(given.model)
     kept = with_rows(source, given, ledger.keys)
     figures, columns = _figures(given), _columns(ledger, given)
+    with storing(ledger.database):
+        _put_down(ledger, (model, name), given, kept, policy, figures, columns)
+    return model
+
+
+def _put_down(
+    ledger: Ledger,
+    identity: tuple[str, str],
+    given: Material,
+    kept: Source,
+    policy: Policy,
+    figures: Figures,
+    columns: bytes,
+) -> None:
+    """Store the objects of a model, by id and name, and write its rows and those of version 0."""
+    (model, name), base = identity, digest_of(given.model)
     stored_base = ledger.put_file(
         lambda path: write_tensors(path, stored_tensors(given.model), {"digest": base}), "base"
     )
@@ -124,7 +140,6 @@ def register(
             ),
         ]
         keep(connection, "registered", owned, writes)
-    return model
 
 
 def _check_repairs(policy: Policy) -> None:

@@ -1,6 +1,6 @@
 """Replaying: measuring a certified version again, and holding the figures to the certificate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from expunge.changes.weights import digest_of
 from expunge.ledger.certificate import Figure, Removal, verified
@@ -58,8 +58,9 @@ def replay(ledger: Ledger, envelope: bytes) -> Replayed:
     model = standing.deployment(past).model
     found = scores_of(material.family, model, material, subjects, run)
     stored = read_figures(ledger, version)
+    left = standing.still_served(past)
     again = {
-        request: own.with_score(found.forget.get(request))
+        request: replace(own.with_score(found.forget.get(request)), still_served=left.get(request))
         for request, own in stored.requests.items()
     }
     certified = {figure.name for figure in removal.figures}

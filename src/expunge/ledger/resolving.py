@@ -8,12 +8,13 @@ import torch
 
 from expunge.audit.finding import Search, Sought
 from expunge.data.duplicates.content import Searched
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Erase, Write, ledger_time
+from expunge.ledger.locks import storing
 from expunge.ledger.opening import Ledger, keep
 from expunge.ledger.past import StoredHistory
-from expunge.ledger.rows import Value, rows
+from expunge.ledger.rows import Record, Value, rows
 from expunge.ledger.scope import Scope, among, hashes_of_rows, held_out_names
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import current_history, request_row, tell
@@ -49,7 +50,7 @@ def resolve(ledger: Ledger, standing: Standing, run: str, request: str) -> Resol
     tell(ledger, run, "resolve", request)
     with ledger.database.reading() as connection:
         row = request_row(connection, request)
-    scope = Scope.of_bytes(ledger.read(row["scope"]))
+    scope = _scope(ledger, standing, row)
     history = current_history(ledger, standing.row)
     earlier = standing.gone(r for r in history.requests() if r != request)
     named, account = _named(standing, scope, earlier)
@@ -65,19 +66,37 @@ def resolve(ledger: Ledger, standing: Standing, run: str, request: str) -> Resol
     ids = [str(known[i]) for i in named] + copies
     held_out = standing.named_held_out(scope.target)
     names = [*ids, *held_out_names([standing.material.held_out.ids[i] for i in held_out.tolist()])]
-    put = ledger.vault.put
-    drafted = {
-        "rows": put(canonical({"forget": ids, "copies": copies}), "rows"),
-        "row_hashes": put(hashes_of_rows(ledger.keys, names), "row hashes"),
-        "account": put(canonical(account), "account"),
-    }
     fields: dict[str, Value] = {
         "row_count": len(ids),
         "state": _state(history, request, reason).value,
         "reason": reason,
     }
-    _put_down(ledger, request, drafted, fields)
+    put = ledger.vault.put
+    with storing(ledger.database):
+        drafted = {
+            "rows": put(canonical({"forget": ids, "copies": copies}), "rows"),
+            "row_hashes": put(hashes_of_rows(ledger.keys, names), "row hashes"),
+            "account": put(canonical(account), "account"),
+        }
+        _put_down(ledger, request, drafted, fields)
     return Resolved(reason is None, reason)
+
+
+def _scope(ledger: Ledger, standing: Standing, row: Record) -> Scope:
+    """What a request asks for.
+
+    Raises:
+        ExpungeError: it is damaged, while the model is not: the request fails, and others go on.
+        IntegrityError: objects of the model are not there either.
+    """
+    try:
+        return Scope.of_bytes(ledger.read(row["scope"]))
+    except IntegrityError as error:
+        ledger.vault.check(standing.row["policy"])
+        raise ExpungeError(
+            f"What the request {row['id']} alone asks for cannot be read: {error} Then have it "
+            f"tried again: `expunge ledger retry {row['id']}`."
+        ) from None
 
 
 def _named(

@@ -12,6 +12,7 @@ from expunge.errors import ExpungeError
 from expunge.ledger.answering import again
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredHistory
+from expunge.ledger.queueing import CANCELLED
 from expunge.ledger.rows import Record
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import current_history, draft, request_row
@@ -32,6 +33,8 @@ def check_revocable(row: Record) -> None:
             "what it removed are destroyed, and nothing can revoke it."
         )
     if row["state"] == RequestState.WITHDRAWN.value:
+        if row["reason"] == CANCELLED:
+            raise ExpungeError(f"The request {row['id']} was cancelled before it was worked on.")
         raise ExpungeError(f"The request {row['id']} is revoked already.")
     if row["state"] not in REVOCABLE:
         raise ExpungeError(

@@ -18,15 +18,17 @@ from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.ledger import answering, queueing, sealing, weighing
 from expunge.ledger.canonical import canonical
 from expunge.ledger.certificate import Cause
+from expunge.ledger.locks import storing
 from expunge.ledger.opening import Ledger, keep
 from expunge.ledger.publishing import publish
 from expunge.ledger.queueing import ANSWERED, PUBLISHED, REFUSED, REVOKE, SEAL, SERVE, SPLIT
 from expunge.ledger.refusals import UnavailableError
 from expunge.ledger.resolving import resolve
 from expunge.ledger.revoking import without
-from expunge.ledger.rows import one
+from expunge.ledger.rows import Record, one
 from expunge.ledger.standing import Standing
-from expunge.ledger.steps import current_history, draft
+from expunge.ledger.steps import Share, current_history, draft
+from expunge.run import watched
 
 UNAVAILABLE = (UnavailableError, IntegrityError, OSError, SQLAlchemyError)
 """What may succeed later, when room was made or what is damaged was restored: the run is
@@ -61,17 +63,23 @@ class Conductor:
             return str(row["state"])
         requests = json.loads(row["requests"])
         try:
-            published = self._step("start", queueing.start, run)["published"]
-            if row["kind"] == REVOKE:
-                return self._revoke(run, requests, published)
-            if row["kind"] == SEAL:
-                return self._seal(run, requests, published)
-            return self._serve(run, requests, published)
+            return self._conduct(row, requests)
         except FailedStepError as failed:
             if row["kind"] == SERVE and len(requests) > 1:
                 return self._end(run, SPLIT, requests)
             self.step("fail", queueing.fail, run, requests, failed.code)
             return queueing.FAILED
+
+    def _conduct(self, row: Record, requests: list[str]) -> str:
+        run = row["id"]
+        started = self._step("start", queueing.start, run)
+        if "over" in started:  # it was cancelled since it was put down here
+            return str(started["over"])
+        if row["kind"] == REVOKE:
+            return self._revoke(run, requests, started["published"])
+        if row["kind"] == SEAL:
+            return self._seal(run, requests, started["published"])
+        return self._serve(run, requests, started["published"])
 
     def _serve(self, run: str, requests: list[str], published: Sequence[Cause]) -> str:
         if "request" in published:
@@ -226,7 +234,7 @@ def _told(
 
     def carried(ledger: Ledger, run: str, *arguments: Any) -> dict[str, Any]:
         try:
-            with _ONE_AT_A_TIME:
+            with _ONE_AT_A_TIME, watched(Share(ledger, run)):
                 return function(ledger, run, *arguments)
         except UNAVAILABLE as error:
             with suppress(*UNAVAILABLE):  # the vault may be what is out of reach
@@ -362,6 +370,7 @@ def _destroy(ledger: Ledger, run: str) -> dict[str, Any]:
 
 
 def _account(ledger: Ledger, run: str, sentence: str) -> None:
-    stored = ledger.vault.put(canonical({"error": sentence}), "account")
-    with ledger.database.writing() as connection:
-        keep(connection, "told", [(stored, f"run:{run}", "account")])
+    with storing(ledger.database):
+        stored = ledger.vault.put(canonical({"error": sentence}), "account")
+        with ledger.database.writing() as connection:
+            keep(connection, "told", [(stored, f"run:{run}", "account")])

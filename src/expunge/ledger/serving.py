@@ -15,8 +15,10 @@ from torch import nn
 
 from expunge.changes.deletion import DeletionState
 from expunge.changes.kinds import Redaction
+from expunge.changes.redaction import removed_from
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.ledger.material import Material
 from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.rows import Record, one
 from expunge.ledger.standing import Standing
@@ -29,13 +31,19 @@ LATEST = "latest"
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A version in memory: ``model`` with its guards around it, and what its row says."""
+    """A version in memory: ``model`` with its guards around it, what its row says, the material it
+    is of, and what is left out of the stores that it is served from."""
 
     number: int
     digest: str
     deletion_state: str | None
     model: nn.Module
+    material: Material
     redactions: tuple[Redaction, ...] = ()
+
+    def removed(self, store: str) -> frozenset[str]:
+        """The ids that this version is not served from a store, such as ``index``."""
+        return removed_from(self.redactions, store)
 
 
 def version_row(ledger: Ledger, model: str, number: int | None = None) -> tuple[Record, Record]:
@@ -73,18 +81,13 @@ def built(ledger: Ledger, model: str, number: int | None = None, guards: bool = 
             f"certificate names {version['weights_digest'][:12]}; `expunge ledger verify` names "
             "what was altered."
         )
-    deployment = standing.deployment(history) if guards else None
     return Version(
         version["number"],
         found,
         version["deletion_state"],
-        bare if deployment is None else deployment.model,
-        tuple(
-            change
-            for entry in (deployment.history.current.served if deployment else ())
-            for change in entry.changes
-            if isinstance(change, Redaction)
-        ),
+        standing.deployment(history).model if guards else bare,
+        standing.material,
+        standing.redactions(history) if guards else (),
     )
 
 
@@ -141,13 +144,13 @@ def materialise(ledger: Ledger, model: str, out: Path, number: int | None = None
     version is written.
 
     Raises:
-        ExpungeError: as :func:`built`, or the version is only suppressed: guards are no weights.
+        ExpungeError: as :func:`built`, or the version is only suppressed, by what is no weights.
     """
     version = built(ledger, model, number, guards=False)
     if version.deletion_state == DeletionState.SUPPRESSED.value:
         raise ExpungeError(
             f"Version {version.number} of {model!r} is suppressed: its weights alone would answer "
-            "what is to be forgotten. Serve it from the ledger, behind its guard."
+            "what is to be forgotten. Serve it from the ledger, behind its guards and redactions."
         )
     own = out / f"{version.number:06d}-{version.digest[:12]}"
     facts = {"digest": version.digest, "model": model, "version": version.number}

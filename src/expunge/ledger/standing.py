@@ -4,18 +4,17 @@ What was read from a model's source is kept for the next step of the same proces
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.delta import Delta
 from expunge.changes.history import Epoch, History, Served
-from expunge.changes.kinds import Change, Replacement
-from expunge.changes.refusal import Refusal
+from expunge.changes.kinds import Change, Redaction
+from expunge.changes.redaction import removed_from
+from expunge.changes.stored import load
 from expunge.deployment import Deployment
 from expunge.errors import IntegrityError
 from expunge.ledger.keys import Keys
@@ -29,28 +28,6 @@ from expunge.ledger.scope import Scope, among, held_out_names
 from expunge.ledger.tables import RequestState
 from expunge.requests import Request, Rows
 from expunge.storage import digest, read_tensors
-
-LOADERS: Mapping[str, Callable[[Path], Change]] = {
-    "delta": Delta.load,
-    "replacement": Replacement.load,
-    "refusal": Refusal.load,
-}
-"""How a stored change is read, by its kind."""
-
-
-def kind_of(change: Change) -> str:
-    """The kind under which a change is stored.
-
-    Raises:
-        IntegrityError: it is of a kind that has no file.
-    """
-    for kind, made in (("delta", Delta), ("replacement", Replacement), ("refusal", Refusal)):
-        if isinstance(change, made):
-            return kind
-    raise IntegrityError(
-        f"The method returned a {type(change).__name__}, which a ledger cannot store; take a "
-        "method that returns a Delta, a Replacement or a Refusal."
-    )
 
 
 @dataclass(eq=False)
@@ -118,7 +95,7 @@ class Standing:
         digests = {request: asked.digest() for request, asked in requests.items()}
 
         def served(answer: Answer, current: bool) -> Served:
-            wanted = [c for c in answer.changes if guards or c.kind != "refusal"]
+            wanted = [c for c in answer.changes if guards or c.moves]
             return Served(
                 requests[answer.request],
                 tuple(self.change(c) for c in wanted) if current else (),
@@ -157,8 +134,31 @@ class Standing:
         """A change from the vault, which knows whether it is what was stored."""
         if stored.address not in self._changes:
             with self.ledger.file(stored.address) as path:
-                self._changes[stored.address] = LOADERS[stored.kind](path)
+                self._changes[stored.address] = load(stored.kind, path)
         return self._changes[stored.address]
+
+    def redactions(self, history: StoredHistory) -> tuple[Redaction, ...]:
+        """All redactions of a history, of every epoch: new weights bring no entry back."""
+        found = [
+            self.change(stored)
+            for answer in history.answers()
+            for stored in answer.changes
+            if stored.acts == "input"
+        ]
+        return tuple(change for change in found if isinstance(change, Redaction))
+
+    def still_served(self, history: StoredHistory) -> dict[str, float]:
+        """Of each request that a redaction alone answers: the share of its rows that a store which
+        the redaction names would still be served from."""
+        by_request = {a.request: a for a in history.answers() if a.redacts}
+        everything, found = self.redactions(history), dict[str, float]()
+        for request, _, ids in self._known(by_request):
+            own = [self.change(stored) for stored in by_request[request].changes]
+            stores = {s for each in own if isinstance(each, Redaction) for s in each.removed}
+            gone = [removed_from(everything, store) for store in stores]
+            left = sum(not all(name in removed for removed in gone) for name in ids)
+            found[request] = left / len(ids)
+        return found
 
     def requests(self, ids: Iterable[str]) -> dict[str, Request]:
         """Requests that were resolved, as a deployment sees them, by id."""

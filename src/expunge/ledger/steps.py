@@ -7,11 +7,15 @@ and what it publishes stands under the number of the run, once.
 """
 
 import json
+import time
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from expunge.errors import ExpungeError
 from expunge.ledger.chain import ledger_time
+from expunge.ledger.locks import LostError
 from expunge.ledger.measuring import Figures
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import StoredHistory
@@ -68,3 +72,42 @@ def tell(ledger: Ledger, run: str, step: str, request: str | None = None) -> Non
         at = ledger_time(connection)
         told = {"run": run, "step": step, "at": at, "share": None, "note": request}
         note(connection, "progress", told)
+
+
+EVERY = 2.0
+"""Seconds between two shares that are written: each costs a transaction, some milliseconds."""
+
+
+@dataclass
+class Share:
+    """Writes the share of a step that is done, now and then, for whoever watches.
+
+    Args:
+        ledger: where.
+        run: its id.
+        written: when the last share was, by the monotonic clock.
+    """
+
+    ledger: Ledger
+    run: str
+    written: float = field(default_factory=time.monotonic)
+
+    def __call__(self, share: float) -> None:
+        """Take note of a share from 0 to 1.
+
+        Raises:
+            LostError: the worker has ended, so that the step need not go on.
+        """
+        now = time.monotonic()
+        if now - self.written < EVERY:
+            return
+        self.written = now
+        try:
+            with self.ledger.database.writing() as connection:
+                row = one(connection, "progress", run=self.run)
+                if row is not None:
+                    note(connection, "progress", {**row, "share": share})
+        except LostError:
+            raise
+        except (ExpungeError, SQLAlchemyError):  # the work itself does not depend on it
+            return

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Write, ledger_time, stamp
+from expunge.ledger.locks import storing
 from expunge.ledger.opening import Ledger, fresh_id, keep, model_row
 from expunge.ledger.policy import Policy, policy_of
 from expunge.ledger.registering import Columns
@@ -58,11 +59,12 @@ class Submission:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A request's id and number, and whether it was there before."""
+    """A request's id and number, whether it was there before, and the state that it is in."""
 
     request: str
     number: int
     repeated: bool
+    state: str = RequestState.RECEIVED.value
 
 
 def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
@@ -84,60 +86,61 @@ def submit(ledger: Ledger, model: str, asked: Submission) -> Receipt:
     policy = policy_of(ledger, row)
     deadline = _deadline(asked.deadline, now, policy)
     request = fresh_id("r")
-    scope = ledger.vault.put(asked.scope.to_bytes(asked.metadata), "scope")
-    with ledger.database.writing() as connection:
-        if asked.key is not None:
-            found = _repeated(ledger, connection, row["id"], asked.key)
-            if found is not None:  # the same request came twice at once
-                ledger.vault.destroy(scope.address)
-                return found
-        at = ledger_time(connection)
-        number = 1 + (
-            connection.execute(
-                select(func.max(requests.c.number)).where(requests.c.model == row["id"])
-            ).scalar()
-            or 0
-        )
-        writes = [
-            Write(
-                "requests",
-                {"id": request},
-                {
-                    "model": row["id"],
-                    "number": number,
-                    "kind": asked.scope.kind,
-                    "scope": scope.address,
-                    "scope_hash": asked.scope.hashed(ledger.keys),
-                    "method": asked.method or "",
-                    "parameters": canonical(dict(asked.parameters)).decode(),
-                    "aggregation": asked.aggregation,
-                    "strength": asked.strength,
-                    "priority": asked.priority,
-                    "deadline": deadline,
-                    "idempotency_hash": _key_hash(ledger, asked.key),
-                    "state": RequestState.RECEIVED.value,
-                    "reason": None,
-                    "account": None,
-                    "rows": None,
-                    "row_hashes": None,
-                    "row_count": None,
-                    "created_at": at,
-                    "updated_at": at,
-                    "sealed": False,
-                },
-            ),
-            *(
-                Write("subjects", {"request": request, "hash": hashed}, {})
-                for hashed in asked.scope.hashes(ledger.keys)
-            ),
-        ]
-        keep(connection, "submitted", [(scope, f"request:{request}", "scope")], writes)
+    with storing(ledger.database):
+        scope = ledger.vault.put(asked.scope.to_bytes(asked.metadata), "scope")
+        with ledger.database.writing() as connection:
+            if asked.key is not None:
+                found = _repeated(ledger, connection, row["id"], asked.key)
+                if found is not None:  # the same request came twice at once
+                    ledger.vault.destroy(scope.address)
+                    return found
+            at = ledger_time(connection)
+            number = 1 + (
+                connection.execute(
+                    select(func.max(requests.c.number)).where(requests.c.model == row["id"])
+                ).scalar()
+                or 0
+            )
+            writes = [
+                Write(
+                    "requests",
+                    {"id": request},
+                    {
+                        "model": row["id"],
+                        "number": number,
+                        "kind": asked.scope.kind,
+                        "scope": scope.address,
+                        "scope_hash": asked.scope.hashed(ledger.keys),
+                        "method": asked.method or "",
+                        "parameters": canonical(dict(asked.parameters)).decode(),
+                        "aggregation": asked.aggregation,
+                        "strength": asked.strength,
+                        "priority": asked.priority,
+                        "deadline": deadline,
+                        "idempotency_hash": _key_hash(ledger, asked.key),
+                        "state": RequestState.RECEIVED.value,
+                        "reason": None,
+                        "account": None,
+                        "rows": None,
+                        "row_hashes": None,
+                        "row_count": None,
+                        "created_at": at,
+                        "updated_at": at,
+                        "sealed": False,
+                    },
+                ),
+                *(
+                    Write("subjects", {"request": request, "hash": hashed}, {})
+                    for hashed in asked.scope.hashes(ledger.keys)
+                ),
+            ]
+            keep(connection, "submitted", [(scope, f"request:{request}", "scope")], writes)
     return Receipt(request, number, False)
 
 
 def _repeated(ledger: Ledger, connection: Any, model: str, key: str) -> Receipt | None:
     found = one(connection, "requests", model=model, idempotency_hash=_key_hash(ledger, key))
-    return None if found is None else Receipt(found["id"], found["number"], True)
+    return None if found is None else Receipt(found["id"], found["number"], True, found["state"])
 
 
 def _key_hash(ledger: Ledger, key: str | None) -> str | None:

@@ -200,6 +200,15 @@ objects = Table(
     Column("wrapped_key", LargeBinary, nullable=True),
 )
 
+hash_keys = Table(
+    "hash_keys",
+    metadata,
+    Column("purpose", Text, primary_key=True),
+    _text("key_digest"),
+    Column("wrapped_key", LargeBinary, nullable=True),
+)
+"""What names are hashed under, one for each purpose: they outlive the master key."""
+
 uses = Table(
     "uses",
     metadata,
@@ -271,6 +280,7 @@ CHAINED: Mapping[str, Table] = {
         attempts,
         versions,
         objects,
+        hash_keys,
         uses,
         descendants,
     )
@@ -280,7 +290,10 @@ CHAINED: Mapping[str, Table] = {
 VOLATILE: Mapping[str, Table] = {table.name: table for table in (progress, workers)}
 """Tables for those who watch; they may be emptied at any time."""
 
-UNCHAINED: Mapping[str, frozenset[str]] = {"objects": frozenset({"wrapped_key"})}
+UNCHAINED: Mapping[str, frozenset[str]] = {
+    "objects": frozenset({"wrapped_key"}),
+    "hash_keys": frozenset({"wrapped_key"}),
+}
 """Columns of chained tables that are not in the chain."""
 
 KEYS: Mapping[str, tuple[str, ...]] = {

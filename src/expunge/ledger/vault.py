@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.ledger.canonical import sha256
 from expunge.ledger.keys import Keys
+from expunge.ledger.locks import locked
 from expunge.ledger.refusals import UnavailableError
 
 CHUNK = 16 * 2**20
@@ -246,14 +247,21 @@ class Vault:
     def sweep(self, older_than: float) -> int:
         """Delete what killed processes left half written on this machine; returns how many files.
 
+        A file that its writer holds is left, however long that takes.
+
         Args:
-            older_than: seconds since a file was last written; longer than any write takes.
+            older_than: seconds since a file was last written; longer than any upload of an earlier
+                version, which did not hold it, takes.
         """
         swept = 0
         with self._reaching("written"):
             for staged in self._store.staging.glob("expunge-*.partial"):
-                with suppress(FileNotFoundError):  # its writer finished
-                    if time.time() - staged.stat().st_mtime >= older_than:
+                with (
+                    suppress(FileNotFoundError, PermissionError),  # its writer finished; another's
+                    open(staged, "rb") as file,
+                ):
+                    old = time.time() - staged.stat().st_mtime >= older_than
+                    if old and locked(file.fileno()):
                         staged.unlink()
                         swept += 1
         return swept
@@ -265,9 +273,10 @@ class Vault:
             staged = self._store.staging / f"expunge-{secrets.token_hex(16)}.partial"
             try:
                 with open(staged, "xb") as sink:
+                    locked(sink.fileno())  # as long as it is open: nobody sweeps it
                     address, size = _encrypt(chunks, sink, key, kind)
                     _flush(sink)
-                self._store.keep(staged, _path(address))
+                    self._store.keep(staged, _path(address))
             finally:
                 staged.unlink(missing_ok=True)
         return Stored(address, kind, size, self.keys.wrap(key))

@@ -87,6 +87,8 @@ def _measured(
     for request, own in earlier.requests.items():
         if request not in told:  # sealed: what was measured last stands
             told[request] = replace(own, stored=True)
+    left = standing.still_served(past)
+    told = {r: replace(own, still_served=left.get(r)) for r, own in told.items()}
     return earlier.measured(found.retained, told)
 
 

@@ -4,28 +4,30 @@ published effect.
 DBOS keeps what each step gave back: ids and addresses, as JSON. A worker that dies leaves its
 workflows to the next one that starts, or to one beside it that finds it gone. On SQLite there is
 one worker at a time, held by a lock on a file; on PostgreSQL there may be many, each alive as long
-as its connection holds an advisory lock.
+as its connection holds an advisory lock. One that finds its lock lost ends, since another may have
+taken up its work: it writes nothing more, and what it was at stays as a killed one leaves it.
 """
 
 import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID
 from dbos import error as dbos_errors
 from filelock import FileLock, Timeout
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from expunge.errors import ExpungeError
 from expunge.ledger import queueing, refusals, runs
 from expunge.ledger.chain import ledger_time
+from expunge.ledger.locks import Held, LostError, held, worker_file
 from expunge.ledger.opening import Ledger, sweep_scratch
 from expunge.ledger.rows import Record, note, rows
 
@@ -83,13 +85,55 @@ def _workflow(run: str) -> str:
     assert ledger is not None
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return DBOS.run_step({"name": name}, lambda: function(ledger, *arguments))
+        return DBOS.run_step({"name": name}, lambda: _carried(function, ledger, *arguments))
 
     try:
         return runs.Conductor(ledger, step).conduct(run)
     except Exception:  # the store is out of reach, or a fault of the program: both are resumed
-        DBOS.run_step({"name": "interrupt"}, lambda: queueing.interrupt(ledger, run))
+        step("interrupt", queueing.interrupt, run)
         return queueing.INTERRUPTED
+
+
+class _LeftError(BaseException):
+    """A worker that has ended leaves a step. It is no error of the step: DBOS, which puts those
+    down, lets this pass, so that the workflow stays to be taken up."""
+
+
+def _carried(function: Callable[..., Any], ledger: Ledger, *arguments: Any) -> Any:
+    try:
+        return function(ledger, *arguments)
+    except LostError as lost:
+        raise _LeftError from lost
+
+
+@dataclass
+class _Presence:
+    """Whether the worker that steps are carried out for is still there.
+
+    Args:
+        name: of the worker.
+        lock: what other workers know it by; None on SQLite.
+        over: it has ended, while a step may go on.
+    """
+
+    name: str
+    lock: Held | None
+    over: bool = False
+
+    def check(self, connection: Connection) -> None:
+        """Refuse to write where the worker has ended, or has lost its lock.
+
+        Raises:
+            LostError: it has.
+        """
+        if self.over:
+            raise LostError("The worker has ended; the next one takes up what it was at.")
+        if self.lock is not None and not self.lock.holds(connection):
+            raise LostError(
+                "This worker has lost its lock, since its connection to the server was cut or the "
+                "server started again; it ends, and the next one takes up what it was at: "
+                "`expunge ledger run`."
+            )
 
 
 @dataclass
@@ -123,35 +167,45 @@ class Worker:
                 "that holds signing.pem, or set EXPUNGE_SIGNING_KEY_FILE."
             )
         sweep_scratch()
+        with _told(self.ledger), self._alone() as present, _working(self.ledger, present):
+            return self._until(done, present)
+
+    def _until(
+        self, done: Callable[[Mapping[str, str], bool], bool], present: "_Presence"
+    ) -> dict[str, str]:
         ended: dict[str, str] = {}
-        with _told(self.ledger), self._alone() as name, _launched(self.ledger, name):
-            _delete_sealed(self.ledger)  # a worker may have been killed between seal and deletion
-            tries: dict[str, int] = {}
-            earliest: dict[str, float] = {}
-            under_way: dict[str, tuple[str | None, Any]] = {}
-            while True:
-                self._take_over(name)
-                for row in queueing.due(self.ledger):
-                    run = row["id"]
-                    if run not in under_way and time.monotonic() >= earliest.get(run, 0.0):
-                        under_way[run] = row["reason"], _enqueued(row)
-                for run, (since, handle) in list(under_way.items()):
-                    if _waits(handle):
+        _delete_sealed(self.ledger)  # a worker may have been killed between seal and deletion
+        tries: dict[str, int] = {}
+        earliest: dict[str, float] = {}
+        under_way: dict[str, tuple[str | None, Any]] = {}
+        others: set[str] = set()
+        while True:
+            with self.ledger.database.reading() as connection:
+                present.check(connection)
+            self._take_over(present.name, others)
+            others = set()
+            for row in queueing.due(self.ledger):
+                run = row["id"]
+                if run not in under_way and time.monotonic() >= earliest.get(run, 0.0):
+                    under_way[run] = row["reason"], _enqueued(row)
+            for run, (since, handle) in list(under_way.items()):
+                if (waits := _waits(handle)) is not None:
+                    others |= waits - {present.name}
+                    continue
+                del under_way[run]
+                state = self._ended(run, since)
+                if state == queueing.INTERRUPTED:
+                    tries[run] = tries.get(run, 0) + 1
+                    pause = self.poll if tries[run] < TRIES else LONGEST
+                    earliest[run] = time.monotonic() + pause
+                    if tries[run] < TRIES:
                         continue
-                    del under_way[run]
-                    state = self._ended(run, since)
-                    if state == queueing.INTERRUPTED:
-                        tries[run] = tries.get(run, 0) + 1
-                        pause = self.poll if tries[run] < TRIES else LONGEST
-                        earliest[run] = time.monotonic() + pause
-                        if tries[run] < TRIES:
-                            continue
-                    ended[run] = state
-                    if self.told is not None:
-                        self.told(run, state)
-                if done(ended, bool(under_way)):
-                    return ended
-                time.sleep(self.poll)
+                ended[run] = state
+                if self.told is not None:
+                    self.told(run, state)
+            if done(ended, bool(under_way)):
+                return ended
+            time.sleep(self.poll)
 
     def _idle(self, ended: Mapping[str, str], busy: bool) -> bool:
         """Whether all that waits was tried: what is interrupted holds up its model."""
@@ -184,11 +238,11 @@ class Worker:
         return str(row["state"])
 
     @contextmanager
-    def _alone(self) -> Iterator[str]:
-        """A name for this worker that is its own for as long as it lives."""
+    def _alone(self) -> Iterator[_Presence]:
+        """The worker, by a name that is its own for as long as it lives."""
         database = self.ledger.database
         if database.path is not None:
-            lock = FileLock(str(database.path) + ".worker", mode=0o600)
+            lock = FileLock(worker_file(database.path), mode=0o600)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -197,30 +251,28 @@ class Worker:
                     "it, or keep the ledger on PostgreSQL."
                 ) from None
             with lock:
-                yield ALONE
+                yield _Presence(ALONE, None)
             return
         name = f"worker-{uuid.uuid4().hex[:12]}"
-        with database.engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
-            connection.commit()
+        with held(database, name) as mine:
             with database.writing() as writing:
                 note(writing, "workers", {"id": name, "seen_at": ledger_time(writing)})
-            try:
-                yield name
-            finally:  # else the lock stays with a connection that waits to be used again
-                connection.execute(
-                    text("SELECT pg_advisory_unlock(hashtext(:name))"), {"name": name}
-                )
-                connection.commit()
+            yield _Presence(name, mine)
 
-    def _take_over(self, name: str) -> None:
-        """Take up the workflows of workers that are gone: nobody holds their lock any more."""
+    def _take_over(self, name: str, others: Collection[str]) -> None:
+        """Take up the workflows of workers that are gone: nobody holds their lock any more.
+
+        Args:
+            name: of this worker.
+            others: names that workflows which this one waits for are carried out under. One that
+                lost its lock may have begun a workflow anew after its name was taken from the list.
+        """
         database = self.ledger.database
         if database.path is not None:
             return
         with database.reading() as connection:
-            others = [r["id"] for r in rows(connection, "workers") if r["id"] != name]
-        for other in others:
+            known = {r["id"] for r in rows(connection, "workers")} - {name}
+        for other in sorted(known | set(others)):
             with database.engine.connect() as connection:
                 free = connection.execute(
                     text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": other}
@@ -265,12 +317,16 @@ def _enqueued(row: Record) -> Any:
         return DBOS.enqueue_workflow(QUEUE, _workflow, row["id"])
 
 
-def _waits(handle: Any) -> bool:
-    """Whether a workflow has not ended; one that another worker deleted has."""
+def _waits(handle: Any) -> set[str] | None:
+    """Of a workflow that has not ended, the worker that carries it out, if one does; None of one
+    that has, or that another worker deleted."""
     try:
-        return handle.get_status().status in WAITING
+        found = handle.get_status()
     except dbos_errors.DBOSNonExistentWorkflowError:
-        return False
+        return None
+    if found.status not in WAITING:
+        return None
+    return {found.executor_id} if found.status == "PENDING" and found.executor_id else set()
 
 
 def _delete_sealed(ledger: Ledger) -> None:
@@ -320,6 +376,20 @@ def steps_url(ledger: Ledger) -> str:
     if database.path is not None:
         return f"sqlite:///{database.path.with_name(STEPS)}"
     return str(database.url.render_as_string(hide_password=False))
+
+
+@contextmanager
+def _working(ledger: Ledger, present: _Presence) -> Iterator[None]:
+    """Workflows are carried out while a worker is present. A step that goes on when it has ended
+    writes nothing: it has a database of its own that asks for the worker first."""
+    own = replace(ledger, database=ledger.database.another())
+    own.database.writes_if(present.check)
+    try:
+        with _launched(own, present.name):
+            yield
+    finally:
+        present.over = True
+        own.database.close()
 
 
 @contextmanager

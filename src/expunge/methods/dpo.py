@@ -28,6 +28,7 @@ class DPO(TwoTerms):
 
     name: ClassVar[str] = "dpo"
     paper: ClassVar[str] = "Rafailov et al. 2023, Direct Preference Optimization"
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 1.0}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),

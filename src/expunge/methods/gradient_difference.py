@@ -21,7 +21,7 @@ from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
 from expunge.descent.until import Until
-from expunge.methods.language_presets import RULE, answering, speaks
+from expunge.methods.language_presets import RULE, STRIDE, answering, speaks
 from expunge.methods.presets import BOLD, Reach, climbed, forget_batch, passes
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -52,6 +52,7 @@ class GradientDifference(ByDescent):
 
     name: ClassVar[str] = "gradient-difference"
     paper: ClassVar[str] = "Liu et al. 2022, Continual Learning and Private Unlearning"
+    preset_stride: ClassVar[float] = STRIDE / 2  # ascent has no lower bound
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),
@@ -78,7 +79,7 @@ class GradientDifference(ByDescent):
         """Smaller batches, at the smallest rate around :data:`REACH` that lifts the loss enough;
         for language models the rule of methods/language_presets.py."""
         if speaks(problem):
-            return answering(self, problem, forget_weight=0.1)
+            return answering(self, problem, self.preset_stride, forget_weight=0.3)
         size = forget_batch(problem, self.batch_size)
         steps = passes(problem, Role.FORGET, self.epochs, size)
         rate, fitting = REACH.adam_rate(problem, steps), replace(self, batch_size=size)

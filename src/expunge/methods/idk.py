@@ -26,6 +26,7 @@ class IDK(TwoTerms):
 
     name: ClassVar[str] = "idk"
     paper: ClassVar[str] = "Maini et al. 2024, TOFU"
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 1.0}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),

@@ -28,9 +28,9 @@ from expunge.recipe import Role
 
 M = TypeVar("M", bound=Method)
 
-STRIDE, ALONE = 0.02, 0.006
+STRIDE, ALONE, FACTORS = 0.02, 0.006, 0.2
 """Share of a typical weight that a step of Adam moves each weight by: with retain rows in every
-step, and without."""
+step, without, and where it moves low-rank factors in the place of weights."""
 
 STEPS = 60
 """Steps at most."""
@@ -56,26 +56,28 @@ def speaks(problem: Problem) -> bool:
     return isinstance(problem.family, HasAnswers)
 
 
-def answering(method: M, problem: Problem, **weights: float) -> M:
+def answering(
+    method: M, problem: Problem, stride: float = STRIDE, alone: float = ALONE, **weights: float
+) -> M:
     """The method with the fields of the rule.
 
     Args:
         method: a dataclass with ``learning_rate``, ``epochs``, ``batch_size`` and ``until``.
         problem: as :meth:`~expunge.methods.presets.HasPreset.for_problem` sees it.
+        stride: share of a typical weight that a step moves weights by, where retain rows are read.
+        alone: the same where none is read.
         weights: further fields, by which the method weighs its terms.
     """
-    given: Any = method
+    given: Any = replace(method, **weights)  # type: ignore[type-var]
     guarded = Role.RETAIN in given.unlearns_with.roles
     rows = len(problem.data[Role.FORGET])
     size = min(rows, FORGET_ROWS[1], max(FORGET_ROWS[0], math.ceil(rows / HALVES)))
-    stride = STRIDE if guarded else ALONE
     fields = {
-        "learning_rate": stride * typical_weight(problem),
+        "learning_rate": (stride if guarded else alone) * typical_weight(problem),
         "epochs": max(1, STEPS // math.ceil(rows / size)),
         "batch_size": size,
         "retain_batch_size": RETAIN_ROWS,
         "until": UNTIL if guarded else replace(UNTIL, kept=None, every=1),
-        **weights,
     }
     own = {field.name for field in dataclasses.fields(given)}
     found: M = replace(given, **{name: value for name, value in fields.items() if name in own})

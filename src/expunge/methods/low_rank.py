@@ -20,6 +20,7 @@ from expunge.descent.loop import Descent
 from expunge.descent.player import Parameters, Player
 from expunge.errors import ExpungeError
 from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.language_presets import FACTORS
 from expunge.methods.npo import NPORetain
 from expunge.methods.protocol import ByDescent, Outcome
 from expunge.methods.search import Range
@@ -262,6 +263,7 @@ class GradientDifferenceLora(OverFactors, GradientDifference):
     """Gradient difference over factors, at a learning rate of the size that is usual for these."""
 
     name: ClassVar[str] = "gradient-difference-lora"
+    preset_stride: ClassVar[float] = FACTORS
 
     learning_rate: float = 1e-4
 
@@ -271,5 +273,6 @@ class NPOLora(OverFactors, NPORetain):
     """NPO-RT over factors, at a learning rate of the size that is usual for these."""
 
     name: ClassVar[str] = "npo-lora"
+    preset_stride: ClassVar[float] = FACTORS
 
     learning_rate: float = 1e-4

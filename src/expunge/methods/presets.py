@@ -28,7 +28,7 @@ from expunge.changes.kinds import Change, Replacement
 from expunge.data.samples import Batch, Samples, batches
 from expunge.descent.length import batches_of
 from expunge.errors import ExpungeError
-from expunge.families.abilities import HasLogits, HasNeutral, able
+from expunge.families.abilities import HasAnswers, HasLogits, HasNeutral, able
 from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
 from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
@@ -327,6 +327,7 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
         ExpungeError: whole classes are to go, and no factor lifts the loss to that of guessing (or
             to what was asked for, where this is less).
     """
+    _without_answers(problem)
     if not isinstance(problem.family, HasLogits):
         return 1.0
     now = _forget_loss(problem, problem.model, run)
@@ -409,6 +410,7 @@ def hold(
         ExpungeError: at no share enough of the answers stay right; or what the method says
             where it cannot be run at any.
     """
+    _without_answers(problem)
     if not isinstance(problem.family, HasLogits) or Role.RETAIN not in problem.data:
         return 1.0
     retain = problem.data[Role.RETAIN]
@@ -432,6 +434,16 @@ def hold(
         f"retained rows fell from {before:.3g} to {after:.3g} even at {grip.shares[-1]:g} of its "
         "rate. Take another method (`expunge methods` lists them), or give its fields."
     )
+
+
+def _without_answers(problem: Problem) -> None:
+    """Raise an error for a language model, on which nothing here would see what is lost."""
+    if isinstance(problem.family, HasAnswers):
+        raise ExpungeError(
+            "This method has no preset for language models, and its published fields belong to "
+            "other models. Take one that has (docs/language.md lists them), give its fields, or "
+            "let `expunge tune` find them."
+        )
 
 
 def _answer(method: Method, problem: Problem, run: Run) -> nn.Module:

@@ -29,6 +29,7 @@ class SatImp(TwoTerms):
 
     name: ClassVar[str] = "satimp"
     paper: ClassVar[str] = "Yang et al. 2025, Exploring Criteria of Loss Reweighting"
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 30.0}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),

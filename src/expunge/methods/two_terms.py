@@ -17,7 +17,7 @@ from expunge.descent.optimisers import AdamW, Linear
 from expunge.descent.player import Player, Term
 from expunge.descent.transforms import ClipNorm
 from expunge.descent.until import Until
-from expunge.methods.language_presets import RULE, answering, speaks
+from expunge.methods.language_presets import RULE, STRIDE, answering, speaks
 from expunge.methods.protocol import ByDescent
 from expunge.problem import Problem
 from expunge.run import Run
@@ -42,6 +42,8 @@ class TwoTerms(ByDescent):
     preset_rule: ClassVar[str] = RULE
     preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 0.1}
     """The weights of the preset for language models."""
+    preset_stride: ClassVar[float] = STRIDE
+    """How far its steps lead; see methods/language_presets.py."""
 
     epochs: int = 10
     learning_rate: float = 1e-5
@@ -56,7 +58,9 @@ class TwoTerms(ByDescent):
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """The rule for language models; for others the published fields, which nobody has yet
         found better ones than."""
-        return answering(self, problem, **self.preset_weights) if speaks(problem) else self
+        if not speaks(problem):
+            return self
+        return answering(self, problem, self.preset_stride, **self.preset_weights)
 
     @abstractmethod
     def forget(self) -> Term:

@@ -27,6 +27,7 @@ class WGA(TwoTerms):
 
     name: ClassVar[str] = "wga"
     paper: ClassVar[str] = "Wang et al. 2025, Rethinking LLM Unlearning Objectives"
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 1.0}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),
