@@ -156,7 +156,7 @@ def test_the_language_family_and_generation_work_behind_the_bank(model: Any) -> 
     changed: Any = moved
     one, other = guarded.generate(prompt, **told), changed.generate(prompt, **told)
     assert torch.equal(one, other)
-    assert not torch.equal(one, model.generate(prompt, **told))
+    assert not torch.allclose(found, family.losses(model, batch).values, atol=1e-2)
 
 
 def test_what_the_bank_cannot_know_a_text_by_is_refused(model: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from language_folder import TEMPLATE, model, tokenizer
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
 
@@ -16,6 +15,7 @@ from expunge.data.own import read_rows
 from expunge.data.prompts import REFUSALS, refusals_of
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.models.checkpoint import Checkpoint
+from language_folder import TEMPLATE, model, tokenizer
 
 COLUMNS = Columns(id="id", prompt="question", answer="answer")
 

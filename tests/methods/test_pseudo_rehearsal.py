@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-import language_facts as facts
 import pytest
 import torch
 
+import language_facts as facts
 from expunge.descent.counterfactual import CounterfactualTarget
 from expunge.errors import ExpungeError
 from expunge.methods.npo import NPO

@@ -285,9 +285,7 @@ def _rows(count: int) -> TensorSamples:
 
 def _form(name: str, problem: Problem, steps: int) -> dict[str, Any]:
     """Both trainers on the same batches: first that the losses agree, then their seconds."""
-    common, ours = (
-        [Recorded(term) for term in FORMS[name][place : place + 2]] for place in (0, 2)
-    )
+    common, ours = ([Recorded(term) for term in FORMS[name][place : place + 2]] for place in (0, 2))
     times = [float("inf")] * 2
     for _ in range(2):
         for place, (forget, retain) in enumerate((common, ours)):
