@@ -245,9 +245,7 @@ def test_a_preset_that_would_not_see_answers_is_refused(place: Place, method: Me
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["kl-minimisation", "npo-rt", "npo-sam", "simnpo", "undial", "wga"]
-)
+@pytest.mark.parametrize("name", ["kl-minimisation", "npo-rt", "npo-sam", "simnpo", "pdu", "wga"])
 def test_the_rule_serves_methods_of_every_kind(
     name: str, place: Place, base: torch.nn.Module
 ) -> None:

@@ -27,7 +27,7 @@ class UNDIAL(TwoTerms):
 
     name: ClassVar[str] = "undial"
     paper: ClassVar[str] = "Dong et al. 2024, UNDIAL"
-    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 1.0, "retain_weight": 1.0}
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 1.0}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),
