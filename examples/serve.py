@@ -111,15 +111,20 @@ class Answering:
 
 def labelled(version: Version, asked: dict[str, object]) -> dict[str, object]:
     """The label of an 8 x 8 picture."""
-    if asked.get("id") in version.removed(STORE):
+    if str(asked.get("id")) in version.removed(STORE):
         raise ValueError("this row was removed")
     pixels = asked.get("pixels")
-    if not isinstance(pixels, list) or len(pixels) != PIXELS:
+    if not isinstance(pixels, list) or len(pixels) != PIXELS or not all(map(is_number, pixels)):
         raise ValueError(f"pixels: {PIXELS} numbers from 0 to 16 are expected")
     picture = torch.tensor(pixels, dtype=torch.float32).reshape(1, 1, 8, 8) / 16
     with torch.inference_mode():
         logits = version.model(picture)[0]
     return {"label": int(logits.argmax()), "probability": float(logits.softmax(0).max())}
+
+
+def is_number(given: object) -> bool:
+    """Whether a value of JSON is a number."""
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def server(latest: Latest, port: int) -> ThreadingHTTPServer:

@@ -166,3 +166,32 @@ def test_a_guarded_request_is_tried_again_behind_its_guard(
     causes = [v["cause"] for v in sorted(made.rows("versions"), key=lambda v: v["number"])]
     assert causes == ["registration", "guard", "request"]  # the guard is not published twice
     assert made.state(request) == ("published", None)
+
+
+def test_a_request_that_was_revoked_meanwhile_is_not_answered(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run was interrupted behind the guard, and the revocation was carried out first."""
+    made = working(policy=STRICT.model_copy(update={"guard_first": True}))
+    request = made.served("label", "8", **RUIN)
+    assert made.state(request) == ("guarded", "gate")
+    monkeypatch.setattr("expunge.ledger.weighing.checks", lambda *_: [])
+    retry(made.ledger, request)
+    [run] = queueing.due(made.ledger)
+    queueing.interrupt(made.ledger, run["id"])
+    revocation = revoke(made.ledger, request, *WHY)
+    assert made.conduct(revocation) == "published"
+    withdrawn = made.version()
+    assert made.conduct(run["id"]) == "answered"
+    assert made.version() == withdrawn
+    assert made.state(request)[0] == "withdrawn"
+    assert verify(made.ledger).faults == ()
+
+
+def test_a_request_whose_revocation_waits_is_not_tried_again(working: Make) -> None:
+    made = working(policy=STRICT.model_copy(update={"guard_first": True}))
+    request = made.served("label", "8", **RUIN)
+    revocation = revoke(made.ledger, request, *WHY)
+    assert revocation in refused(made, lambda: retry(made.ledger, request))
+    assert made.work() == ["published"]
+    assert made.state(request)[0] == "withdrawn"

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,12 @@ from expunge.changes.redaction import Redacted
 from expunge.errors import ExpungeError
 from expunge.ledger import runs
 from expunge.ledger.asking import revoke, seal
+from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import Removal, verified
-from expunge.ledger.past import StoredHistory
+from expunge.ledger.past import ById, StoredHistory
 from expunge.ledger.replaying import replay
+from expunge.ledger.scope import Scope
+from expunge.ledger.sealing import plan
 from expunge.ledger.serving import Latest, built, materialise
 from expunge.ledger.steps import read_figures, read_history
 from expunge.ledger.verifying import verify
@@ -84,6 +89,20 @@ def test_the_certificate_names_the_redaction_and_what_it_is_held_to(working: Mak
     assert replayed.measured == 2
 
 
+def test_who_guesses_the_rows_of_a_redaction_cannot_confirm_it_by_the_certificate(
+    working: Make, tmp_path: Path
+) -> None:
+    made = working()
+    made.served("label", "8", method="redact")
+    asked = replace(Scope("?", "label", ("8",)).request(), target=ById("class", tuple(eights())))
+    guessed = Redacted({"index": tuple(eights())}, {"method": "redact", "request": asked.digest()})
+    guessed.save(tmp_path / "guessed")
+    [answer] = history(made).guards()
+    content = (tmp_path / "guessed").read_bytes()
+    assert made.ledger.read(answer.changes[0].address) == content
+    assert sha256(content) not in removal(made).guards
+
+
 def test_a_redaction_that_misses_a_row_is_not_published(
     working: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +136,38 @@ def test_a_redaction_outlives_other_answers_though_its_rows_are_gone(
     figures = json.loads(made.ledger.read(made.version()["figures"]))
     told = [c for c in figures["checks"] if c["name"] == "redacted"]
     assert told == [{**told[0], "request": request, "value": 0.0, "passed": True}]
+
+
+def test_a_redaction_stays_as_it_is_when_an_earlier_request_is_revoked(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = working(source="small_model:thinned")
+    expected = eights()
+    first = made.served("label", "3", **ASCENT)
+    made.served("label", "8", method="redact")
+    [kept] = history(made).guards()
+    monkeypatch.setattr(small_model, "REMOVED", [8])  # it could not be made again
+    runs.forget_standing()
+    revoke(made.ledger, first, "admin", "by mistake")
+    assert made.work() == ["published"]
+    assert history(made).guards() == (kept,)
+    assert built(made.ledger, "digits").removed("index") == expected
+    assert verify(made.ledger).holds
+
+
+def test_a_redaction_stays_as_it_is_when_earlier_requests_are_sealed(working: Make) -> None:
+    """Some of its rows are those of a sealed request, which nothing may read any more."""
+    made = working()
+    made.served("subject", "writer 1", **ASCENT)
+    redacted = made.served("label", "8", method="redact")
+    [kept] = history(made).guards()
+    before = made.row("requests", id=redacted)["updated_at"]
+    assert plan(made.ledger, made.row("models", name="digits"), before).remade == ()
+    seal(made.ledger, "digits", before)
+    assert made.work() == ["published"]
+    assert history(made).guards() == (kept,)
+    assert built(made.ledger, "digits").removed("index") == eights()
+    assert verify(made.ledger).holds
 
 
 def test_what_is_only_redacted_is_neither_written_nor_sealed(working: Make, tmp_path: Any) -> None:

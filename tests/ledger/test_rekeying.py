@@ -22,6 +22,7 @@ from expunge.ledger.keys import LENGTH, MASTER_NAME, Keys
 from expunge.ledger.locks import storing
 from expunge.ledger.material import Source
 from expunge.ledger.opening import Ledger
+from expunge.ledger.refusals import UnavailableError
 from expunge.ledger.registering import register
 from expunge.ledger.rekeying import rekey
 from expunge.ledger.rows import rows
@@ -143,6 +144,24 @@ def test_it_is_refused_while_a_worker_runs_or_something_is_stored(
     assert set(wrapped(made)).isdisjoint(before)
     for database in (other.database, made.ledger.database):
         database.close()
+
+
+def test_where_the_files_cannot_be_rewritten_the_new_key_is_said_to_be_the_ledgers(
+    working: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Database) -> None:
+        raise UnavailableError("It is still read by another process; run this again.")
+
+    made = working()
+    with monkeypatch.context() as patched, pytest.raises(UnavailableError) as told:
+        patched.setattr(Database, "scrub", read)
+        rekey(made.ledger, NEW)
+    fingerprint = made.ledger.keys.with_master(NEW).fingerprint
+    assert f"the new one, {fingerprint}, alone: keep it" in str(told.value)
+    assert "run this again" in str(told.value)
+    anew = opened_with(made, NEW)
+    assert rekey(anew, NEW) == 0
+    assert verify(anew).faults == ()
 
 
 def test_a_missing_hash_key_is_noticed(working: Make) -> None:

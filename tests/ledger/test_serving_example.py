@@ -82,6 +82,9 @@ def test_what_is_no_picture_is_refused(asking: tuple[Working, Any]) -> None:
     _, ask = asking
     assert ask(pixels=[1, 2]) == (400, {"error": "pixels: 64 numbers from 0 to 16 are expected"})
     assert ask()[0] == 400
+    for strange in (None, "7", [7]):
+        assert ask(pixels=[strange] * 64)[0] == 400
+    assert ask(id=["digits:0003"], pixels=pixels_of(8))[0] == 200  # no row's id
 
 
 def test_a_removed_row_is_found_by_nobody_until_it_is_back(asking: tuple[Working, Any]) -> None:

@@ -166,8 +166,12 @@ class _Making:
             content.append(sha256(path.read_bytes()))
 
         address = self.ledger.draft_file(self.run, save, kind, kind)
-        digest = change.digest() if isinstance(change, Replacement) else content[0]
-        return StoredChange(kind, address, digest, state_of(change).value, acts_on(change))
+        digest, acts = content[0], acts_on(change)
+        if isinstance(change, Replacement):
+            digest = change.digest()
+        elif acts == "input":  # it is ids alone: who guesses them could confirm it by a certificate
+            digest = self.ledger.keys.hashed("scope", digest)
+        return StoredChange(kind, address, digest, state_of(change).value, acts)
 
 
 def _asked(ledger: Ledger, row: Record) -> Request:

@@ -118,7 +118,8 @@ def retry(ledger: Ledger, request: str) -> None:
     One that a guard stands for, whose weights were refused or failed, is tried again behind it.
 
     Raises:
-        ExpungeError: there is no such request, or it neither was refused nor failed.
+        ExpungeError: there is no such request, it neither was refused nor failed, it is tried
+            again already, or its revocation waits.
     """
     with ledger.database.writing() as connection:
         row = request_row(connection, request)
@@ -128,11 +129,17 @@ def retry(ledger: Ledger, request: str) -> None:
                 f"The request {request} is {row['state']}; one that was refused or failed is "
                 "expected."
             )
-        if busy := [r for r in holding(connection, row["model"], request) if r["kind"] == SERVE]:
-            raise ExpungeError(
-                f"The request {request} is tried again already, in the run {busy[0]['id']}; "
-                "`expunge ledger run` works on it."
-            )
+        for run in holding(connection, row["model"], request):
+            if run["kind"] == REVOKE:
+                raise ExpungeError(
+                    f"The revocation of the request {request} is asked for, by the id {run['id']}; "
+                    "cancel that first, and then have the request tried again."
+                )
+            if run["kind"] == SERVE:
+                raise ExpungeError(
+                    f"The request {request} is tried again already, in the run {run['id']}; "
+                    "`expunge ledger run` works on it."
+                )
         queue_again(connection, row)
 
 

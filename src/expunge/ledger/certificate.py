@@ -72,8 +72,8 @@ class Removal:
         issued_at: ISO 8601, UTC.
         anchor: number and hash of the ledger's last event before this version: who keeps the
             certificate notices a chain that was cut off or rewritten.
-        guards: digests of what acts at inference: guards around the weights, redactions of what
-            they are served.
+        guards: digests of what acts at inference: guards around the weights, and, keyed,
+            redactions of what they are served.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)

@@ -21,8 +21,8 @@ from expunge.requests import Named, Request
 
 @dataclass(frozen=True)
 class StoredChange:
-    """A change in the vault: its kind, its address, the digest of its content, the deletion state
-    that it leaves alone, and what of a served model it acts on."""
+    """A change in the vault: its kind, its address, the digest of its content (keyed of a
+    redaction), the deletion state that it leaves alone, and what of a served model it acts on."""
 
     kind: str
     address: str

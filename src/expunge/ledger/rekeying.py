@@ -15,6 +15,7 @@ from expunge.ledger.canonical import sha256
 from expunge.ledger.chain import Erase, Write, append
 from expunge.ledger.locks import collecting, taken, worker_file
 from expunge.ledger.opening import Ledger
+from expunge.ledger.refusals import UnavailableError
 from expunge.ledger.rows import rows
 
 WRAPPED = {"objects": "address", "hash_keys": "purpose"}
@@ -47,7 +48,14 @@ def rekey(ledger: Ledger, master: bytes) -> int:
                 count += _wrapped_anew(ledger, connection, table, name, master)
             fingerprint = Write("meta", {"key": "keys"}, {"value": new.fingerprint})
             append(connection, "rekeyed", [fingerprint])
-    ledger.database.scrub()
+    try:
+        ledger.database.scrub()
+    except ExpungeError as error:  # whoever took it for undone would throw the new key away
+        raise UnavailableError(
+            f"The master key is changed, and the ledger opens with the new one, {new.fingerprint}, "
+            "alone: keep it, and put it where the old one was. Its files still hold what the old "
+            f"key opens: {error}"
+        ) from None
     return count
 
 

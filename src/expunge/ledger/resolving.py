@@ -14,6 +14,7 @@ from expunge.ledger.chain import Erase, Write, ledger_time
 from expunge.ledger.locks import storing
 from expunge.ledger.opening import Ledger, keep
 from expunge.ledger.past import StoredHistory
+from expunge.ledger.queueing import UNDER_WAY
 from expunge.ledger.rows import Record, Value, rows
 from expunge.ledger.scope import Scope, among, hashes_of_rows, held_out_names
 from expunge.ledger.standing import Standing
@@ -46,10 +47,13 @@ def resolve(ledger: Ledger, standing: Standing, run: str, request: str) -> Resol
     A request that names nothing of the training data, or nothing that is not forgotten already, is
     answered here, with the evidence in an encrypted account. Of one that names some rows which are
     forgotten already, all rows are taken: so its answer stands when the earlier request is revoked.
+    One that has ended, since it was revoked while its run was interrupted, is left as it is.
     """
     tell(ledger, run, "resolve", request)
     with ledger.database.reading() as connection:
         row = request_row(connection, request)
+    if row["state"] not in UNDER_WAY:
+        return Resolved(False, row["reason"])
     scope = _scope(ledger, standing, row)
     history = current_history(ledger, standing.row)
     earlier = standing.gone(r for r in history.requests() if r != request)

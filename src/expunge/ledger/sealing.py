@@ -42,7 +42,8 @@ class Plan:
 
     Args:
         requests: ids of those that would be sealed.
-        remade: ids of later requests whose change is made again from the new base.
+        remade: ids of later requests whose change is made again from the new base; redactions stay
+            as they are.
         objects: (kind, number, bytes) of what would be destroyed.
         outside: what the ledger does not own and somebody has to remove.
     """
@@ -105,7 +106,8 @@ def plan(ledger: Ledger, model: Record, before: str | None = None) -> Plan:
     """What a seal would destroy; nothing is changed."""
     ids = [row["id"] for row in sealed_requests(ledger, model, before)]
     past = steps.current_history(ledger, model)
-    later = tuple(r for r in past.requests() if r not in ids)
+    redacted = {answer.request for answer in past.answers() if answer.redacts}
+    later = tuple(r for r in past.requests() if r not in ids and r not in redacted)
     with ledger.database.reading() as connection:
         going = _going(connection, model, ids, needed=())
         found = [one(connection, "objects", address=address) for address in going]
@@ -149,7 +151,8 @@ def outside(ledger: Ledger, model: Record, source: Source) -> tuple[str, ...]:
 def fold(ledger: Ledger, standing: Standing, run: str, requests: Collection[str]) -> str:
     """The address of a history on a new base, which the answers to these requests were folded into.
 
-    Later answers are made again from it, in order.
+    Later answers are made again from it, in order; redactions stay as they are, since some of
+    their rows may be those of a request that is sealed.
 
     Raises:
         ExpungeError: none of them is in the history any more, or one is suppressed by a guard.
@@ -168,7 +171,10 @@ def fold(ledger: Ledger, standing: Standing, run: str, requests: Collection[str]
     found = StoredHistory.of(until.aggregation, digest, address, _sealed(until).value)
     after = standing.after_seal(requests)
     for answer in later:
-        found = again(ledger, after, run, answer, found)
+        if answer.redacts:
+            found = found.with_answer(answer)
+        else:
+            found = again(ledger, after, run, answer, found)
     return steps.draft(ledger, run, found)
 
 
