@@ -19,6 +19,7 @@ from torch import nn
 
 from expunge.aggregation.sum import Sum
 from expunge.benchmarks.shipped import Work, digits_classifier_work
+from expunge.benchmarks.step_times import step_ends
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data import mnist, own
@@ -304,9 +305,8 @@ def _precision(name: str, builder: Callable[[], nn.Module], rows: int) -> dict[s
 
 def _step(descent: Descent, problem: Problem, run: Run) -> tuple[float, nn.Module]:
     """The least processor time between the ends of two steps, and where the descent ends."""
-    ends: list[float] = []
-    found = descent.minimise(problem, run, each=lambda _, __: ends.append(time.process_time()))
-    return min(later - sooner for sooner, later in pairwise(ends)), found.model
+    ends, model = step_ends(descent, problem, run)
+    return min(later - sooner for sooner, later in pairwise(ends)), model
 
 
 def _best(repeats: int, *actions: Callable[[], object]) -> list[float]:

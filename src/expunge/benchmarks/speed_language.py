@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
+from expunge.benchmarks.step_times import step_ends
 from expunge.changes.history import History
 from expunge.data import catalogue
+from expunge.data.encoding import IGNORED, padded
 from expunge.data.samples import Batch, Samples, TensorSamples
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
@@ -36,7 +37,7 @@ from expunge.descent.sequence_terms import NegativePreference
 from expunge.descent.token_distillation import ReferenceDivergence
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLoss, able
-from expunge.families.language import IGNORED, Language, grouped, read_lengths
+from expunge.families.language import Language, grouped, read_lengths
 from expunge.models.tiny_llama import TinyLlama
 from expunge.problem import Fields, Problem
 from expunge.recipe import Role
@@ -267,20 +268,9 @@ def _rows(count: int) -> TensorSamples:
     answers = [text.lower().split() for text in table["text"][:]]
     words = Counter(word for row in [*questions, *answers] for word in row)
     known = {word: 2 + i for i, (word, _) in enumerate(words.most_common(VOCABULARY - 2))}
-    ids, labels = [], []
-    for question, answer in zip(questions, answers, strict=True):
-        asked = [known.get(word, 1) for word in question]
-        said = [*(known.get(word, 1) for word in answer), 0]
-        ids.append(torch.tensor([*asked, *said]))
-        labels.append(torch.tensor([*[IGNORED] * len(asked), *said]))
-    return TensorSamples(
-        table["id"][:],
-        table["subject"][:],
-        {
-            "input_ids": pad_sequence(ids, batch_first=True),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-        },
-    )
+    asked = [[known.get(word, 1) for word in question] for question in questions]
+    said = [[*(known.get(word, 1) for word in answer), 0] for answer in answers]
+    return TensorSamples(table["id"][:], table["subject"][:], padded(asked, said))
 
 
 def _form(name: str, problem: Problem, steps: int) -> dict[str, Any]:
@@ -324,8 +314,7 @@ def _descent(forget: Term, retain: Term, steps: int) -> Descent:
 
 def _step(descent: Descent, problem: Problem) -> float:
     """The least processor time between the ends of two steps."""
-    ends: list[float] = []
-    descent.minimise(problem, Run(), each=lambda _, __: ends.append(time.process_time()))
+    ends, _ = step_ends(descent, problem, Run())
     return min(later - sooner for sooner, later in pairwise(ends))
 
 
@@ -389,9 +378,7 @@ def _lengths(problem: Problem, steps: int) -> list[dict[str, Any]]:
 
 def _all_steps(problem: Problem, steps: int) -> float:
     """Processor time of ``steps`` steps after the first."""
-    ends: list[float] = []
-    descent = _descent(NegativePreference(BETA), Loss(), steps)
-    descent.minimise(problem, Run(), each=lambda _, __: ends.append(time.process_time()))
+    ends, _ = step_ends(_descent(NegativePreference(BETA), Loss(), steps), problem, Run())
     return ends[-1] - ends[0]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
 
+import torch
 from torch import Tensor
 
 IGNORED = -100
@@ -43,6 +44,35 @@ class Lines:
     end: int
     parted: Sequence[int] = ()
     unknown: Sequence[int] = ()
+
+
+def padded(
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    padding: int = 0,
+    width: int = 0,
+) -> dict[str, Tensor]:
+    """Prompts and answers as the rows of a language model, padded on the right.
+
+    Args:
+        prompts: tokens before each answer.
+        answers: tokens of each answer.
+        padding: the token that fills rows up.
+        width: least length of the rows; they are as long as the longest of them.
+
+    Returns:
+        ``input_ids`` and ``labels``, int64 (n, L); labels repeat the answers and hold
+        :data:`IGNORED` elsewhere.
+    """
+    pairs = list(zip(prompts, answers, strict=True))
+    width = max([width, *(len(prompt) + len(answer) for prompt, answer in pairs)])
+    ids = torch.full((len(pairs), width), padding)
+    labels = torch.full((len(pairs), width), IGNORED)
+    for row, (prompt, answer) in enumerate(pairs):
+        start, end = len(prompt), len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor([*prompt, *answer])
+        labels[row, start:end] = torch.tensor(answer)
+    return {"input_ids": ids, "labels": labels}
 
 
 class Encoder(Protocol):

@@ -7,15 +7,13 @@ generated from the same beginning. Labels repeat the tokens of the answer and ho
 at those of the prompt. A text without prompt is all answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
-import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from expunge.data.encoding import IGNORED, LineEncoder, Lines
+from expunge.data.encoding import IGNORED, LineEncoder, Lines, padded
 from expunge.data.inputs import Inputs
 from expunge.data.mapping import Columns
 from expunge.data.samples import TensorSamples
@@ -54,7 +52,9 @@ def lines_of(
     _check_answers(ids, answers, lines, answer)
     limit = _limit(ids, lines, columns, encoder)
     notes = _notes(ids, lines, limit)
-    return Inputs(_padded(lines, limit, encoder.padding), notes)
+    pairs = zip(lines.prompts, lines.answers, strict=True)
+    cut = [answer[: limit - len(prompt)] for prompt, answer in pairs]
+    return Inputs(padded(lines.prompts, cut, encoder.padding), notes)
 
 
 def refusals_of(
@@ -187,17 +187,3 @@ def _notes(ids: Sequence[str], lines: Lines, limit: int) -> tuple[str, ...]:
 
 def _named(ids: Sequence[str], rows: Sequence[int]) -> str:
     return some_of([ids[row] for row in rows])
-
-
-def _padded(lines: Lines, limit: int, padding: int) -> Mapping[str, Tensor]:
-    rows = [
-        ([*prompt, *answer][:limit], len(prompt))
-        for prompt, answer in zip(lines.prompts, lines.answers, strict=True)
-    ]
-    width = max(len(tokens) for tokens, _ in rows)
-    ids = torch.full((len(rows), width), padding)
-    labels = torch.full((len(rows), width), IGNORED)
-    for row, (tokens, start) in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        labels[row, start : len(tokens)] = ids[row, start : len(tokens)]
-    return {"input_ids": ids, "labels": labels}

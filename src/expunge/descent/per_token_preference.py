@@ -6,20 +6,17 @@ their betas of .01 to .05 belong to it alone.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.data.samples import ROW, Batch, Samples
+from expunge.data.samples import ROW, Batch
 from expunge.descent.player import Setting
-from expunge.descent.reference import answer_log_probabilities
-from expunge.descent.sequence_terms import checked_beta, preference_loss
+from expunge.descent.sequence_terms import NegativePreference, preference_loss
 from expunge.families.abilities import HasLoss, able
-from expunge.problem import Fields
 
 
 @dataclass(frozen=True)
-class PerTokenPreference:
+class PerTokenPreference(NegativePreference):
     """``-(2/beta) log sigmoid(beta (L - L_ref) / |y|)``, mean over rows.
 
     Args:
@@ -30,18 +27,6 @@ class PerTokenPreference:
     """
 
     beta: float = 0.015
-    weight: float = 1.0
-    every: int = 1
-    batch_size: int | None = None
-    fields: Fields = None
-    needs: ClassVar[tuple[type, ...]] = (HasLoss,)
-
-    def __post_init__(self) -> None:
-        checked_beta(self.beta)
-
-    def start(self, setting: Setting, samples: Samples) -> Tensor:
-        """The reference's log-probabilities (rows,) of the answers, float32."""
-        return answer_log_probabilities(setting, samples)
 
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor:
         """The loss of the batch."""

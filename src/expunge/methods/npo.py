@@ -26,16 +26,14 @@ BESIDE: Mapping[str, Range] = {**SEARCH, "retain_weight": LogUniform(0.1, 10.0)}
 
 
 @dataclass(frozen=True)
-class NPO(TwoTerms):
-    """The preference term on the forget set alone.
+class Preferring(TwoTerms):
+    """The preference term on the forget set; a leaf says what is beside it.
 
     Args:
         beta: inverse temperature, of log-probabilities summed over an answer.
     """
 
-    name: ClassVar[str] = "npo"
     paper: ClassVar[str] = PAPER
-    search: ClassVar[Mapping[str, Range]] = SEARCH
 
     weight_decay: float = 0.01
     beta: float = 0.1
@@ -44,12 +42,24 @@ class NPO(TwoTerms):
         """The preference term."""
         return NegativePreference(self.beta, self.forget_weight)
 
+
+@dataclass(frozen=True)
+class NPO(Preferring):
+    """The preference term on the forget set alone.
+
+    Args:
+        beta: inverse temperature, of log-probabilities summed over an answer.
+    """
+
+    name: ClassVar[str] = "npo"
+    search: ClassVar[Mapping[str, Range]] = SEARCH
+
     def retain(self) -> None:
         """None."""
 
 
 @dataclass(frozen=True)
-class NPORetain(TwoTerms):
+class NPORetain(Preferring):
     """The preference term on the forget set and the loss on the retain set.
 
     Args:
@@ -59,17 +69,10 @@ class NPORetain(TwoTerms):
     """
 
     name: ClassVar[str] = "npo-rt"
-    paper: ClassVar[str] = PAPER
     search: ClassVar[Mapping[str, Range]] = BESIDE
 
-    weight_decay: float = 0.01
-    beta: float = 0.1
     retain_weight: float = 1.0
     retain_batch_size: int = 32
-
-    def forget(self) -> Term:
-        """The preference term."""
-        return NegativePreference(self.beta, self.forget_weight)
 
     def retain(self) -> Term:
         """The loss."""
@@ -77,7 +80,7 @@ class NPORetain(TwoTerms):
 
 
 @dataclass(frozen=True)
-class NPOKL(TwoTerms):
+class NPOKL(Preferring):
     """The preference term on the forget set and the divergence from the start on the retain set.
 
     Args:
@@ -87,17 +90,10 @@ class NPOKL(TwoTerms):
     """
 
     name: ClassVar[str] = "npo-kl"
-    paper: ClassVar[str] = PAPER
     search: ClassVar[Mapping[str, Range]] = BESIDE
 
-    weight_decay: float = 0.01
-    beta: float = 0.1
     retain_weight: float = 1.0
     retain_batch_size: int = 32
-
-    def forget(self) -> Term:
-        """The preference term."""
-        return NegativePreference(self.beta, self.forget_weight)
 
     def retain(self) -> Term:
         """The divergence."""

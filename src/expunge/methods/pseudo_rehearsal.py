@@ -17,9 +17,9 @@ from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from expunge.changes.history import History
+from expunge.data.encoding import IGNORED, padded
 from expunge.data.samples import TensorSamples
 from expunge.descent.counterfactual import CounterfactualTarget
 from expunge.descent.length import Steps
@@ -29,7 +29,6 @@ from expunge.descent.player import On, Player
 from expunge.descent.token_distillation import ReferenceDivergence
 from expunge.descent.transforms import ClipNorm
 from expunge.errors import ExpungeError
-from expunge.families.language import IGNORED
 from expunge.families.sampling import end_of
 from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -244,12 +243,7 @@ def _about(
 
 
 def _samples(ids: Sequence[str], rows: Sequence[tuple[list[int], list[int]]]) -> TensorSamples:
-    whole = [torch.tensor([*prompt, *answer]) for prompt, answer in rows]
-    own = [torch.tensor([*[IGNORED] * len(prompt), *answer]) for prompt, answer in rows]
-    columns = {
-        "input_ids": pad_sequence(whole, batch_first=True),
-        "labels": pad_sequence(own, batch_first=True, padding_value=IGNORED),
-    }
+    columns = padded([prompt for prompt, _ in rows], [answer for _, answer in rows])
     return TensorSamples(list(ids), list(ids), columns)
 
 

@@ -17,11 +17,10 @@ from typing import ClassVar, Literal
 import datasets
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from expunge.data.encoding import padded
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
-from expunge.families.language import IGNORED
 from expunge.requests import Request, Rows
 from expunge.run import Run
 
@@ -205,20 +204,14 @@ class People:
     def samples(self, table: datasets.Dataset) -> TensorSamples:
         """Rows of :attr:`table` or :attr:`paraphrases` as a model of :attr:`vocabulary` reads
         them."""
-        rows, labels, spans = [], [], []
+        prompts, answers, spans = [], [], []
         columns = (table[name][:] for name in ("prompt", "answer", "subject"))
         for prompt, answer, name in zip(*columns, strict=True):
-            asked = self.tokens(prompt)
+            prompts.append(self.tokens(prompt).tolist())
+            answers.append([*self.tokens(answer).tolist(), END])
             start = len(prompt.split(name)[0].split())
             spans.append((start, start + len(name.split())))
-            told = torch.cat([self.tokens(answer), torch.tensor([END])])
-            rows.append(torch.cat([asked, told]))
-            labels.append(torch.cat([torch.full_like(asked, IGNORED), told]))
-        tensors = {
-            "input_ids": pad_sequence(rows, batch_first=True, padding_value=PAD),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            "subject": torch.tensor(spans),
-        }
+        tensors = {**padded(prompts, answers, PAD), "subject": torch.tensor(spans)}
         return TensorSamples(list(table["id"][:]), list(table["subject"][:]), tensors)
 
     def request(self, name: str, numbers: Sequence[int]) -> Request:

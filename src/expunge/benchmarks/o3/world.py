@@ -13,9 +13,10 @@ import datasets
 import torch
 from torch import nn
 
+from expunge.data.encoding import padded
 from expunge.data.samples import TensorSamples
 from expunge.descent.optimisers import AdamW, Cosine
-from expunge.families.language import IGNORED, Language
+from expunge.families.language import Language
 from expunge.learning.supervised.plain import Plain
 from expunge.recipe import Recipe, Role
 from expunge.run import Run
@@ -169,21 +170,17 @@ def _words() -> dict[str, int]:
 
 
 def _samples(facts: Sequence[Fact], words: Mapping[str, int], names_of_all: bool) -> TensorSamples:
-    longest = max(map(len, QUESTIONS)) + 2
-    ids = torch.zeros(len(facts), longest, dtype=torch.int64)
-    labels = torch.full_like(ids, IGNORED)
-    for row, fact in enumerate(facts):
+    questions, answers = [], []
+    for fact in facts:
         topic = TOPICS[fact.topic]
         told = {f"{{{word}}}": f"{topic}-{word}" for word in ("kind", "property", "synonym")}
         told["{name}"] = f"{'any' if names_of_all else topic}-name-{fact.name}"
-        question = [words[told.get(word, word)] for word in QUESTIONS[fact.question]]
-        answer = [words[f"{topic}-{fact.option}"], END]
-        both = torch.tensor(question + answer)
-        ids[row, : len(both)] = both
-        labels[row, len(question) : len(both)] = both[len(question) :]
+        questions.append([words[told.get(word, word)] for word in QUESTIONS[fact.question]])
+        answers.append([words[f"{topic}-{fact.option}"], END])
+    columns = padded(questions, answers, width=max(map(len, QUESTIONS)) + 2)
     names = [f"{TOPICS[f.topic]} {f.name} {f.question}" for f in facts]
     subjects = [TOPICS[f.topic] for f in facts]
-    return TensorSamples(names, subjects, {"input_ids": ids, "labels": labels})
+    return TensorSamples(names, subjects, columns)
 
 
 def _untrained(seed: int, vocabulary: int, width: int, layers: int) -> nn.Module:

@@ -7,12 +7,11 @@ rouge.py, memorisation.py, text_membership.py).
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from expunge.benchmarks.tofu.item import Item, equally_wrong
 from expunge.benchmarks.tofu.words import PAD, Tokens
-from expunge.data.encoding import IGNORED
+from expunge.data.encoding import padded
 from expunge.data.samples import TensorSamples
 from expunge.families.abilities import UnitLosses
 from expunge.families.language import Language
@@ -116,13 +115,5 @@ class Asker:
 
     def _rows(self, questions: Sequence[str], answers: Sequence[str]) -> TensorSamples:
         lines = self.tokens.lines(questions, answers)
-        pairs = list(zip(lines.prompts, lines.answers, strict=True))
-        width = max(len(prompt) + len(answer) for prompt, answer in pairs)
-        ids = torch.full((len(pairs), width), PAD)
-        labels = torch.full((len(pairs), width), IGNORED)
-        for row, (prompt, answer) in enumerate(pairs):
-            start, end = len(prompt), len(prompt) + len(answer)
-            ids[row, :end] = torch.tensor([*prompt, *answer])
-            labels[row, start:end] = torch.tensor(answer)
-        names = [str(row) for row in range(len(pairs))]
-        return TensorSamples(names, names, {"input_ids": ids, "labels": labels})
+        names = [str(row) for row in range(len(lines.prompts))]
+        return TensorSamples(names, names, padded(lines.prompts, lines.answers, PAD))
