@@ -3,9 +3,11 @@
 Every request is measured again in every version; none may overlap another's measurement, and rows
 may belong to several requests. Where no oracle is trained, a stand-in says how well a model would
 do that never saw the forgotten rows: chance where all rows of their class are gone, else the score
-of the model on held-out rows of the same class, else on all held-out rows.
+of the model on held-out rows of the same class, else on all held-out rows. Of a language model it
+is how common the forgotten answers are among the rows that stay.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
@@ -15,13 +17,20 @@ from torch import Tensor, nn
 
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Family, HasLogits
+from expunge.families.abilities import Family, HasAnswers, HasLogits
+from expunge.families.language import IGNORED
 from expunge.ledger.material import Material
 from expunge.ledger.policy import Gate
 from expunge.run import Run
 from expunge.signals.ask import ask, metric_of
 
-Against = Literal["the oracle", "chance", "held-out rows of the class", "held-out rows"]
+Against = Literal[
+    "the oracle",
+    "chance",
+    "held-out rows of the class",
+    "how common the answers are",
+    "held-out rows",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ def stand_in(
         run: device and precision.
     """
     family = material.family
+    if isinstance(family, HasAnswers) and "labels" in material.train.fields:
+        return _common(material.train, subject.train, gone), "how common the answers are"
     held = _scored(family, model, material.held_out, run)
     free = torch.ones(len(held), dtype=torch.bool)
     free[subject.held_out] = False
@@ -119,6 +130,17 @@ def stand_in(
             levels.append(float(held[same].mean()) if same.any() else everywhere)
     against: Against = "chance" if chances == len(own) else "held-out rows of the class"
     return sum(levels) / len(levels), against
+
+
+def _common(train: Samples, named: Tensor, gone: Tensor) -> float:
+    """How often the rows that stay have the answers of the named ones: what guessing by frequency
+    would score. Held-out questions are about those who stay, so that a model answers them."""
+    labels = train.batch(torch.arange(len(train)), {"labels"})["labels"]
+    answers = [tuple(row[row != IGNORED].tolist()) for row in labels]
+    left = Counter(answers[row] for row in (~gone).nonzero().flatten().tolist())
+    if not left or not len(named):
+        return 0.0
+    return sum(left[answers[row]] for row in named.tolist()) / (len(named) * left.total())
 
 
 def _labels(samples: Samples) -> Tensor:
