@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from expunge import registry
-from expunge.benchmarks.facts import tables
+from expunge.benchmarks.facts import picture, tables
 from expunge.benchmarks.facts.people import END, FIRST_TUNING, PARAPHRASE, REPORTED, People
 from expunge.benchmarks.facts.protocol import Protocol
 from expunge.benchmarks.facts.tables import Oracles, Stream, corner_targets, stream_target
@@ -259,3 +259,14 @@ def test_the_rule_serves_methods_of_every_kind(
     panel = Panel(world, [world.corner()]).scored(deployment.model, Run())
     assert panel["requests"][0] <= 0.05
     assert panel["retain"] >= 0.95
+
+
+def test_the_picture_shows_every_method_beside_base_and_oracles() -> None:
+    given: dict[str, Any] = {"method": "a", "mode": "preset", "relearned": None}
+    reference = {"without": 0, "draw": 0}
+    result = {
+        "references": [cell(**reference), *(cell(without=10, draw=0) for _ in range(2))],
+        "answers": [cell(**given), cell(**given, forget=0.5), {"method": "b", "mode": "preset"}],
+    }
+    assert picture.png(result).startswith(b"\x89PNG")
+    assert picture.png(result) == picture.png(result)

@@ -68,7 +68,9 @@ DARK = Theme(
     series=("#56b4e9", "#2fc29a", "#e39cc4", "#a993e6", "#d3a550", "#f0883e"),
 )
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+"""Of points, in order."""
+
 _GAP = 0.22  # of a cell, around the rows "before" and "oracle"
 _MAP_TITLE, _MAP_LABELS, _CELL_W, _CELL_H = 0.30, 1.12, 0.56, 0.40  # inches
 
@@ -205,15 +207,33 @@ class _Page:
         for legend in self.figure.legends:
             for label in legend.get_texts():
                 label.set_color(self.theme.ink)
-        target = io.BytesIO()
-        self.figure.savefig(
-            target,
-            format="png",
-            dpi=200,
-            facecolor=self.theme.surface,
-            metadata={"Software": None},
-        )
-        return target.getvalue()
+        return as_png(self.figure, 200)
+
+
+def as_png(figure: Figure, dots: float) -> bytes:
+    """A figure as a picture, drawn without a window.
+
+    Args:
+        figure: with the colour of its ground.
+        dots: an inch.
+    """
+    FigureCanvasAgg(figure)
+    target = io.BytesIO()
+    figure.savefig(
+        target,
+        format="png",
+        dpi=dots,
+        facecolor=figure.get_facecolor(),
+        metadata={"Software": None},
+    )
+    return target.getvalue()
+
+
+def open_axes(axes: Axes, theme: Theme) -> None:
+    """Small figures at the ticks, and no frame above and on the right."""
+    axes.tick_params(labelsize=8, colors=theme.ink)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def _drawing() -> Any:
@@ -432,7 +452,7 @@ def _style(curve: RelearningCurve, names: list[str], theme: Theme) -> dict[str, 
         "color": _colour(curve, names, theme),
         "lw": 1.8,
         "ls": (0, (4, 2)) if reference else "-",
-        "marker": "" if reference else _MARKERS[names.index(curve["name"]) % len(_MARKERS)],
+        "marker": "" if reference else MARKS[names.index(curve["name"]) % len(MARKS)],
         "ms": 3.6,
         "zorder": 2.5 if reference else 3,
     }

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from expunge.benchmarks.facts import protocol, tables
+from expunge.benchmarks.facts import picture, protocol, tables
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.storage import write_bytes
 
 
 def facts(
@@ -53,6 +54,8 @@ def facts(
     console.print(tables.CAPTION, soft_wrap=True)
     for line in tables.verdicts(result):
         console.print(line, soft_wrap=True, markup=False)
+    write_bytes(out / "facts.png", picture.png(result))
+    console.print(f"Picture: {out / 'facts.png'}", soft_wrap=True)
     write_json(json, result | {"verdicts": tables.verdicts(result)})
 
 

@@ -4,18 +4,16 @@ One panel holds forgetting against what is retained, the other membership agains
 shaded rectangle is how far an oracle is from the others: nothing nearer than that means anything.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from expunge.audit.plots import LIGHT, Theme
+from expunge.audit.plots import LIGHT, Theme, as_png
 from expunge.benchmarks.classification.rows import Figures, gap
 from expunge.benchmarks.classification.tables import (
     SETTINGS,
@@ -54,7 +52,6 @@ def corner_png(
     oracle, methods = rows[1], [rows[0], *rows[2:]]
     with mpl.rc_context({"font.size": 8.5, "text.color": theme.ink}):
         figure = Figure((WIDTH, HEIGHT), facecolor=theme.surface)
-        FigureCanvasAgg(figure)
         for place, (x, y, across, up) in enumerate(PANELS):
             axes = figure.add_axes((0.07 + 0.35 * place, 0.13, 0.28, 0.70))
             _panel(axes, (x, y), oracle, methods, request["references"]["oracles"], theme)
@@ -66,9 +63,7 @@ def corner_png(
         figure.text(
             0.79, 0.10, "filled: over the oracle\nhollow: under it", va="top", color=theme.faint
         )
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
-        return drawn.getvalue()
+        return as_png(figure, 150)
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, bytes]:

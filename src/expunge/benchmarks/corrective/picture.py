@@ -1,23 +1,19 @@
 """The picture: corrected accuracy against the identified share, retained accuracy beside it."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from expunge.audit.plots import LIGHT
+from expunge.audit.plots import LIGHT, MARKS, as_png, open_axes
 from expunge.benchmarks.corrective.forms import OF_THE_PAPER
-
-MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def png(result: Mapping[str, Any]) -> bytes:
     """One row of two plots a panel: the paper's methods as they come, original and clean data."""
     panels = result["panels"]
-    figure = Figure(figsize=(9.2, 0.9 + 2.9 * len(panels)), dpi=150, facecolor=LIGHT.surface)
+    figure = Figure(figsize=(9.2, 0.9 + 2.9 * len(panels)), facecolor=LIGHT.surface)
     axes = figure.subplots(len(panels), 2, squeeze=False)
     for pair, panel in zip(axes, panels, strict=True):
         for axis, measure in zip(pair, ("corrected", "retained"), strict=True):
@@ -25,10 +21,7 @@ def png(result: Mapping[str, Any]) -> bytes:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=5, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, 0.6 / figure.get_figheight(), 1, 1))
-    drawn = io.BytesIO()
-    FigureCanvasAgg(figure)  # draws without a window
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    return drawn.getvalue()
+    return as_png(figure, 150)
 
 
 def _draw(axis: Axes, panel: Mapping[str, Any], measure: str) -> None:
@@ -57,6 +50,4 @@ def _draw(axis: Axes, panel: Mapping[str, Any], measure: str) -> None:
     axis.set_ylim(-3, 103)
     axis.set_title(f"{panel['world']}, {panel['manipulation']}: {measure} accuracy, %", fontsize=9)
     axis.set_xlabel("identified share of the manipulated rows, %", fontsize=8)
-    axis.tick_params(labelsize=8, colors=LIGHT.ink)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    open_axes(axis, LIGHT)

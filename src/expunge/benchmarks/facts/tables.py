@@ -67,7 +67,7 @@ class Oracles:
     @property
     def interval(self) -> tuple[float, float]:
         """Fewest and most steps of relearning."""
-        steps = [_steps(cell) for cell in self.cells]
+        steps = [steps_of(cell) for cell in self.cells]
         return min(steps), max(steps)
 
     @property
@@ -106,7 +106,7 @@ def _corner(result: Mapping[str, Any], mode: str) -> Table:
         ("base", *_columns(bases, every), ""),
         ("oracle", *_columns(oracles, every), ""),
     ]
-    for name, cells in _by_method(c for c in result["answers"] if c["mode"] == mode):
+    for name, cells in by_method(c for c in result["answers"] if c["mode"] == mode):
         answered = [cell for cell in cells if "forget" in cell]
         if answered:
             reached = " ".join(t for t, (so, _) in corner_targets(answered, every).items() if so)
@@ -127,7 +127,7 @@ def _columns(cells: Sequence[Cell], every: Mapping[int, Oracles]) -> list[object
         Spread.of(fmean(cell["log probability"]) for cell in cells),
         Spread.of(distance for distance, _ in distances),
         f"{median(p for _, p in distances):.2g}",
-        Spread.of(map(_steps, cells)),
+        Spread.of(map(steps_of, cells)),
         Spread.of(cell["from others"] for cell in cells),
         Spread.of(shares),
     ]
@@ -154,7 +154,7 @@ def corner_targets(
     oracles = ", ".join(f"{fewest:.0f} to {most:.0f}" for fewest, most in intervals)
     found["e"] = (
         p > ALIKE and 2 * within > len(cells),
-        f"KS p {p:.2g}, relearned after {fmean(map(_steps, cells)):.0f} steps, as the oracles "
+        f"KS p {p:.2g}, relearned after {fmean(map(steps_of, cells)):.0f} steps, as the oracles "
         f"({oracles}) in {within} of {len(cells)}",
     )
     return found
@@ -162,7 +162,7 @@ def corner_targets(
 
 def _within(cell: Cell, oracles: Oracles) -> bool:
     fewest, most = oracles.interval
-    return fewest <= _steps(cell) <= most
+    return fewest <= steps_of(cell) <= most
 
 
 STREAM_COLUMNS = ("how", "forgotten", "back", "back most", "retain", "not yet", "cost", "target")
@@ -275,7 +275,7 @@ def verdicts(result: Mapping[str, Any]) -> list[str]:
     found, every = [], oracles_of(result)
     modes = dict.fromkeys(cell["mode"] for cell in result["answers"])
     for mode in modes:
-        for name, cells in _by_method(c for c in result["answers"] if c["mode"] == mode):
+        for name, cells in by_method(c for c in result["answers"] if c["mode"] == mode):
             answered = [cell for cell in cells if "forget" in cell]
             if not answered:
                 found.append(f"(a) {name}, {mode}: {_stopped(cells)}")
@@ -304,7 +304,8 @@ def _after(target: str, cells: Sequence[Cell], answered: Sequence[Cell]) -> str:
     return words
 
 
-def _by_method(cells: Iterable[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+def by_method(cells: Iterable[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+    """Cells by the name of their method, in the order of names."""
     ordered = sorted(cells, key=lambda cell: str(cell["method"]))
     for name, group in groupby(ordered, key=lambda cell: str(cell["method"])):
         yield name, list(group)
@@ -319,7 +320,7 @@ def _word(cell: Cell) -> str:
     return "refused" if "refused" in cell else "failed"
 
 
-def _steps(cell: Cell) -> float:
+def steps_of(cell: Cell) -> float:
     """Steps of relearning; one more than were made where they did not suffice."""
     return float(STEPS + 1 if cell["relearned"] is None else cell["relearned"])
 

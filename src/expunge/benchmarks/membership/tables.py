@@ -1,14 +1,12 @@
 """What the attacks found, as tables; and the pictures of the curves."""
 
-import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from expunge.audit.plots import LIGHT
+from expunge.audit.plots import LIGHT, as_png
 
 Table = tuple[str, Sequence[str], list[Sequence[object]], str]
 """Title, columns, rows, and the sentence below."""
@@ -79,7 +77,6 @@ def picture(result: Mapping[str, Any]) -> bytes:
     """The curves of some attacks on the first model of the noisy pool, both axes logarithmic."""
     curves = result["pools"]["noisy"][0]["curves"]
     figure = Figure(figsize=(5, 4.2), layout="constrained", facecolor=LIGHT.surface)
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, colour in zip(DRAWN, LIGHT.series, strict=False):
         fpr, tpr = curves[name]
@@ -89,9 +86,7 @@ def picture(result: Mapping[str, Any]) -> bytes:
     axes.set_xlabel("share of non-members called members")
     axes.set_ylabel("share of members found")
     axes.legend(frameon=False)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=140, metadata={"Software": None})
-    return written.getvalue()
+    return as_png(figure, 140)
 
 
 def _spread(values: Sequence[float | None]) -> str:

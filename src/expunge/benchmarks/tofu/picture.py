@@ -1,25 +1,22 @@
 """The picture of mini-TOFU: forget quality against utility, every method from epoch to epoch."""
 
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from expunge.audit.plots import LIGHT
+from expunge.audit.plots import LIGHT, MARKS, as_png, open_axes
 from expunge.signals.forget_quality import ALIKE
 
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 QUALITY, UTILITY = "forget quality (log10 p)", "model utility"
 
 
 def png(result: Mapping[str, Any]) -> bytes:
     """One plot a request: the way of each method, the original, the oracles, and p = 0.05."""
     requests = result["requests"]
-    figure = Figure(figsize=(5.2 * len(requests), 5.4), dpi=150, facecolor=LIGHT.surface)
+    figure = Figure(figsize=(5.2 * len(requests), 5.4), facecolor=LIGHT.surface)
     axes = figure.subplots(1, len(requests), squeeze=False)[0]
     for axis, (share, its) in zip(axes, requests.items(), strict=True):
         _draw(axis, its)
@@ -27,10 +24,7 @@ def png(result: Mapping[str, Any]) -> bytes:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=7)
     figure.tight_layout(rect=(0, 0.08 + 0.03 * math.ceil(len(labels) / 4), 1, 1))
-    drawn = io.BytesIO()
-    FigureCanvasAgg(figure)  # draws without a window
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    return drawn.getvalue()
+    return as_png(figure, 150)
 
 
 def _draw(axis: Axes, its: Mapping[str, Any]) -> None:
@@ -56,6 +50,4 @@ def _draw(axis: Axes, its: Mapping[str, Any]) -> None:
     axis.set_xlim(-0.03, 1.03)
     axis.set_xlabel("model utility", fontsize=8)
     axis.set_ylabel("forget quality, log10 p", fontsize=8)
-    axis.tick_params(labelsize=8, colors=LIGHT.ink)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    open_axes(axis, LIGHT)
