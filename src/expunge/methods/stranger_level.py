@@ -28,7 +28,7 @@ from expunge.recipe import Role
 from expunge.run import Run
 from expunge.signals.causal_tracing import facts_of, untold
 
-PASSES = 15
+PASSES = 18
 """Passes of the preset for language models over the forget set: the distance has a minimum, and
 nothing is looked at to stop there."""
 
