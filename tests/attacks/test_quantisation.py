@@ -111,8 +111,9 @@ def test_a_channel_of_zeros_stays_zero() -> None:
 
 
 def test_other_widths_and_weights_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ExpungeError, match="3 bits"):
-        quantised(nn.Linear(2, 2), 3)
+    for bits in (1, 32):
+        with pytest.raises(ExpungeError, match=f"{bits} bits"):
+            quantised(nn.Linear(2, 2), bits)
     broken = nn.Linear(2, 2)
     nn.init.constant_(broken.weight, float("nan"))
     with pytest.raises(ExpungeError, match="'weight' is not finite"):

@@ -48,5 +48,6 @@ def test_the_stand_in_is_the_share_of_rows_that_stay_with_the_same_answer(
     gone = torch.zeros(len(ANSWERS), dtype=torch.bool)
     gone[named] = True
     subject = Subject("r1", "subject", torch.tensor(named), torch.empty(0, dtype=torch.int64))
-    found = stand_in(material, material.model, subject, gone, Run(seed=0))
-    assert found == (pytest.approx(share), "how common the answers are")
+    level, against = stand_in(material, material.model, subject, gone, Run(seed=0))
+    assert level == pytest.approx(share)
+    assert against == "how common the answers are"

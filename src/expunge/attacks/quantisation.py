@@ -14,6 +14,9 @@ from expunge.errors import ExpungeError
 BITS = (8, 4)
 """The widths that models are served with."""
 
+FEWEST, MOST = 2, 16
+"""The widths that weights can be rounded to."""
+
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Layers whose weight has the output channels on its second axis."""
 
@@ -29,14 +32,14 @@ def quantised(model: nn.Module, bits: int) -> nn.Module:
 
     Args:
         model: it stays as it is.
-        bits: 8 or 4.
+        bits: 2 to 16; models are served with :data:`BITS`.
 
     Raises:
         ExpungeError: another number of bits, or a weight that is not finite.
     """
-    if bits not in BITS:
+    if not FEWEST <= bits <= MOST:
         raise ExpungeError(
-            f"Weights of {bits} bits were asked for; {' or '.join(map(str, BITS))} are expected."
+            f"Weights of {bits} bits were asked for; {FEWEST} to {MOST} are expected."
         )
     rounded: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():

@@ -62,7 +62,7 @@ def strangers(
     Raises:
         ExpungeError: too few are known to put one together.
     """
-    draws, chosen = run.generator("strangers"), {}
+    draws, chosen = run.generator("strangers"), dict[Subject, Subject]()
     for subject in subjects:
         taken = {*subjects, *known, *chosen.values()}
         alike = [one for one in known if len(one) == len(subject)]

@@ -1,0 +1,1 @@
+"""Attacks on language models that forgot facts, and on oracles that never knew them."""
