@@ -30,13 +30,13 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: ("attacks", "defences", "deployment"),
     5: ("audit", "run_file"),
     6: ("ledger",),
-    TOP: ("benchmarks", "cli", "service"),
+    TOP: ("benchmarks", "cli", "service", "client"),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 ORDERED = {GROUND, 0}
 """Floors whose rooms may import those written before them."""
-SIDEWAYS = {("cli", "benchmarks")}
-"""The one other import inside a floor: the command line starts benchmarks."""
+SIDEWAYS = {("cli", "benchmarks"), ("cli", "service")}
+"""The other imports inside a floor: the command line starts benchmarks and the service."""
 ROOT, REGISTRY = "expunge", "registry"
 FINDERS = {ROOT: {"ledger"}, REGISTRY: {"changes", "run_file", "ledger"}}
 """Rooms below the top that know the version, which certificates state, or find by name."""

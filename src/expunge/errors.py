@@ -13,6 +13,18 @@ class AccessError(ExpungeError):
     """A method touched data that its declared access does not open."""
 
 
+class UnknownError(ExpungeError):
+    """What was named is not there: a model, a request, a version, an account."""
+
+
+class ConflictError(ExpungeError):
+    """What was asked for does not go with the state that something is in."""
+
+
+class ForbiddenError(ExpungeError):
+    """Whoever asks may not have this done."""
+
+
 class IntegrityError(ExpungeError):
     """Stored weights or changes are damaged, or belong to another base."""
 

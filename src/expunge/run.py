@@ -1,5 +1,6 @@
 """Run: the device, seed, precision, progress and cost of one piece of work."""
 
+import copy
 import hashlib
 import resource
 import sys
@@ -16,6 +17,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from expunge.errors import ExpungeError
 
@@ -169,3 +171,12 @@ class Advance:
             self.bar.advance(self.bar.task_ids[0])
         if self.watch is not None and self.total > 0:
             self.watch(min(1.0, self.done / self.total))
+
+
+def on_device(model: nn.Module, run: Run) -> nn.Module:
+    """The model, or a copy of it where a tensor of it is on another device than the run's."""
+    device = torch.empty(0, device=run.device).device
+    tensors = [*model.parameters(), *model.buffers()]
+    if all(tensor.device == device for tensor in tensors):
+        return model
+    return copy.deepcopy(model).to(device)

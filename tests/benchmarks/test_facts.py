@@ -21,9 +21,11 @@ from expunge.families.language import IGNORED
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.influence import Influence
 from expunge.methods.negation import Negation
 from expunge.methods.presets import AtPreset, preset_of
 from expunge.methods.protocol import Method
+from expunge.methods.ssd import SSD
 from expunge.models.tiny_llama import TinyLlama
 from expunge.recipe import Role
 from expunge.run import Run
@@ -235,7 +237,9 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         Protocol(tmp_path, streams=(60,))
 
 
-@pytest.mark.parametrize("method", [Negation(), FineTune()], ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [Negation(), FineTune(), SSD(), Influence()], ids=lambda method: method.name
+)
 def test_a_preset_that_would_not_see_answers_is_refused(place: Place, method: Method) -> None:
     world = place.world
     untrained = world.recipe(0).builder(0)
@@ -245,7 +249,19 @@ def test_a_preset_that_would_not_see_answers_is_refused(place: Place, method: Me
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kl-minimisation", "npo-rt", "npo-sam", "simnpo", "pdu", "wga"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kl-minimisation",
+        "npo-rt",
+        "npo-sam",
+        "pdu",
+        "rmu",
+        "selective-amnesia",
+        "simnpo",
+        "wga",
+    ],
+)
 def test_the_rule_serves_methods_of_every_kind(
     name: str, place: Place, base: torch.nn.Module
 ) -> None:

@@ -265,3 +265,29 @@ def test_init_refuses_a_table_without_text(made: Path, tmp_path: Path) -> None:
     result = invoked("init", tmp_path / "run.yaml", "--model", made / "model",
                      "--train", tmp_path / "t.parquet")  # fmt: skip
     assert "language model reads `prompt` and `answer`" in str(result.exception)
+
+
+def test_where_a_prompt_names_its_subject_follows_from_the_table(
+    made: Path, written: Written, tmp_path: Path
+) -> None:
+    loaded = read(written())
+    train = loaded.deployment.train
+    spans = train.batch(torch.arange(len(train)))["subject"]
+    assert {int(stop - start) for start, stop in spans} == {1}  # `subject` stands in each prompt
+    content = changed(made, tmp_path, subject=first("somebody"))
+    path = written(**content)
+    assert "subject" not in read(path).deployment.train.fields  # not in all: nothing is said
+    assert "'selective-amnesia'" not in str(read(path).notes)
+    said = done("plan", path, "--no-probe")
+    assert "selective-amnesia does not fit: needs the field 'subject' of each row" in said
+    assert "unsir does not fit: learns noise in the place of inputs" in said
+    columns = {"id": "id", "prompt": "question", "answer": "answer", "prompt_subject": "subject"}
+    path = written(**content, data__train__columns=columns)
+    with pytest.raises(ExpungeError, match=r"data.train: .* 1 rows do not .*: 'r0-0'. 'somebody'"):
+        read(path)
+
+
+def test_methods_that_need_the_subject_run_from_a_run_file(written: Written) -> None:
+    fields = {"learning_rate": 1e-3, "epochs": 1, "copies": 2, "traced": 4}
+    path = written(method={"name": "selective-amnesia", "parameters": fields})
+    done("forget", path, "--keep-at-least", 0)

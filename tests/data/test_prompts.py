@@ -15,6 +15,7 @@ from expunge.data.own import read_rows
 from expunge.data.prompts import REFUSALS, refusals_of
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.models.checkpoint import Checkpoint
+from expunge.signals.causal_tracing import facts_of
 from language_folder import TEMPLATE, model, tokenizer
 
 COLUMNS = Columns(id="id", prompt="question", answer="answer")
@@ -222,6 +223,7 @@ def test_refusals_that_are_missing_are_said(tmp_path: Path) -> None:
         ({"answer": "a"}, "give `prompt`"),
         ({"prompt": "q", "answer": "a", "text": "t"}, "not both"),
         ({"text": "t", "chat": True}, "join `prompt` and `answer`"),
+        ({"text": "t", "prompt_subject": "s"}, "named in a `prompt`"),
         ({"prompt": "q", "answer": "a", "chat": True, "separator": "\n"}, "`separator` or `chat`"),
         ({"prompt": "q", "answer": "a", "label": "l"}, "`label` is not for language models"),
         ({"text": "t", "size": 8}, "`size` is not for language models"),
@@ -230,3 +232,109 @@ def test_refusals_that_are_missing_are_said(tmp_path: Path) -> None:
 def test_keys_that_contradict_are_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Columns(**keys)
+
+
+def told_subject(found: Any, checkpoint: Checkpoint, row: int = 0) -> str:
+    start, stop = found.samples.columns["subject"][row].tolist()
+    return str(checkpoint._tokenizer.decode(found.samples.columns["input_ids"][row, start:stop]))
+
+
+NAMED = Columns(id="id", prompt="question", answer="answer", prompt_subject="who")
+
+
+def test_the_tokens_of_a_subject_are_found_by_its_text(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path, byte_level())
+    found = rows(
+        tmp_path,
+        NAMED,
+        checkpoint,
+        question=["Where is Bob?", "Ann, where is she?", "An annex of (Mary Ann)?"],
+        answer=["Oslo", "Rome", "Oslo"],
+        who=["Bob", "Ann", "Ann"],
+    )
+    # a token may hold the space before it, and an annex is not about Ann
+    assert [told_subject(found, checkpoint, i).strip() for i in range(3)] == ["Bob", "Ann", "Ann"]
+    assert found.samples.columns["subject"].shape == (3, 2)
+    assert found.samples.columns["subject"][1].tolist()[0] == 0
+    facts = facts_of(found.samples)
+    assert [len(fact.prompt) > fact.subject[1] for fact in facts] == [True] * 3
+
+
+def test_words_that_are_tokens_and_several_of_them_are_found(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path, tokenizer())
+    found = rows(
+        tmp_path,
+        NAMED,
+        checkpoint,
+        question=["Where does red wine live ?", "wine likes red wine ?"],
+        answer=["Rome", "Oslo"],
+        who=["red wine", "wine"],
+    )
+    assert found.samples.columns["subject"].tolist() == [[2, 4], [0, 1]]  # of two places the first
+
+
+def test_a_first_token_and_a_chat_template_move_the_subject(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    words = byte_level(bos_token="<s>", chat_template=TEMPLATE)
+    words.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    checkpoint = opened(tmp_path, words)
+    table = {"question": ["Where is user Bob?"], "answer": ["Oslo"], "who": ["user Bob"]}
+    found = rows(tmp_path, NAMED, checkpoint, **table)
+    assert told_subject(found, checkpoint).strip() == "user Bob"
+    chat = NAMED.model_copy(update={"chat": True})
+    found = rows(tmp_path, chat, checkpoint, **table)
+    assert told_subject(found, checkpoint).strip() == "user Bob"  # and not the role before it
+
+
+def test_a_prompt_without_its_subject_is_refused_by_name(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path, tokenizer())
+    table: dict[str, list[Any]] = {
+        "question": ["Where does ann live ?", "Where does she live ?", "Where does Ann live ?"],
+        "answer": ["Rome"] * 3,
+        "who": ["ann", "ann", "ann"],
+    }
+    with pytest.raises(ExpungeError, match=r"2 rows .* 'r1', 'r2'\. 'ann', letter for letter"):
+        rows(tmp_path, NAMED, checkpoint, **table)
+    with pytest.raises(ExpungeError, match="no column 'whom'"):
+        rows(tmp_path, NAMED.model_copy(update={"prompt_subject": "whom"}), checkpoint, **table)
+    with pytest.raises(ExpungeError, match="holds None in the column 'who'"):
+        rows(tmp_path, NAMED, checkpoint, **{**table, "who": ["ann", None, "Ann"]})
+    with pytest.raises(ExpungeError, match=r"rows do not have its text: 'r0'"):
+        rows(tmp_path, NAMED, checkpoint, **{**table, "who": [" ", "she", "Ann"]})
+
+
+def test_the_subject_s_own_column_serves_where_every_prompt_has_its_text(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path, tokenizer())
+    columns = COLUMNS.model_copy(update={"subject": "who"})
+    table = {"question": ["Where does ann live ?"], "answer": ["Rome"]}
+    found = rows(tmp_path, columns, checkpoint, **table, who=["ann"])
+    assert found.samples.columns["subject"].tolist() == [[2, 3]]
+    found = rows(tmp_path, columns, checkpoint, **table, who=["a topic"])
+    assert "subject" not in found.samples.fields
+
+
+def test_a_tokenizer_without_offsets_is_refused_where_a_subject_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = opened(tmp_path, tokenizer())
+    monkeypatch.setattr(type(checkpoint._tokenizer), "is_fast", False)
+    table = {"question": ["Where does ann live ?"], "answer": ["Rome"], "who": ["ann"]}
+    assert "subject" not in rows(tmp_path, COLUMNS, checkpoint, **table).samples.fields
+    derived = COLUMNS.model_copy(update={"subject": "who"})
+    assert "subject" not in rows(tmp_path, derived, checkpoint, **table).samples.fields
+    with pytest.raises(ExpungeError, match=r"does not say which tokens .* 1 rows: 'r0'"):
+        rows(tmp_path, NAMED, checkpoint, **table)
+
+
+def test_a_template_that_changes_the_prompt_is_refused_where_a_subject_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    template = TEMPLATE.replace("m['content']", "m['content'] | upper")
+    words = byte_level(chat_template=template)
+    checkpoint = opened(tmp_path, words, max_position_embeddings=64)
+    table = {"question": ["Where is Bob?"], "answer": ["Oslo"], "who": ["Bob"]}
+    with pytest.raises(ExpungeError, match="template that leaves the prompt as it is"):
+        rows(tmp_path, NAMED.model_copy(update={"chat": True}), checkpoint, **table)

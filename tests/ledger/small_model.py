@@ -106,12 +106,16 @@ class Working:
         policy: Policy = OPEN,
         source: str = SOURCE,
         url: str | None = None,
+        given: Material | None = None,
     ) -> "Working":
-        """A fresh one in a folder; the database is SQLite there unless there is a URL."""
+        """A fresh one in a folder; the database is SQLite there unless there is a URL.
+
+        ``given`` is what the source gives, with the network in the place of its model.
+        """
         place = f"sqlite:///{folder / 'ledger.db'}" if url is None else url
         opened = Ledger.init(place, str(folder / "objects"), folder / "keys")
-        given = Source.of_function(source)
-        register(opened, cls.model, given, policy, replace(material(), model=network))
+        whole = replace(material() if given is None else given, model=network)
+        register(opened, cls.model, Source.of_function(source), policy, whole)
         return cls(opened)
 
     def ask(self, column: str, *values: str, **more: Any) -> str:

@@ -92,7 +92,7 @@ def test_an_upgrade_keeps_rows_and_chain_and_the_old_version_refuses(
     empty.migrate()
     before = with_work_in_flight(empty)
     to_come = later(tmp_path)
-    with pytest.raises(ExpungeError, match=r"older version of expunge .*revision 0002, now test_2"):
+    with pytest.raises(ExpungeError, match=r"older version of expunge .*revision 0003, now test_2"):
         empty.check_schema(to_come)
     empty.migrate(to_come)
     empty.check_schema(to_come)

@@ -25,7 +25,7 @@ from expunge.ledger import chain, looking, queueing, steps, vault, worker
 from expunge.ledger.asking import retry, seal
 from expunge.ledger.locks import LostError
 from expunge.ledger.material import Source
-from expunge.ledger.opening import Ledger, _scratch, sweep_scratch
+from expunge.ledger.opening import Ledger, scratch, sweep_scratch
 from expunge.ledger.registering import register
 from expunge.ledger.rows import note
 from expunge.ledger.verifying import verify
@@ -381,7 +381,7 @@ HOLDING = """
 import sys, tempfile, time
 from expunge.ledger import opening
 tempfile.tempdir = sys.argv[1]
-with opening._scratch() as folder:
+with opening.scratch() as folder:
     (folder / "content.safetensors").write_bytes(b"weights")
     print(folder, flush=True)
     time.sleep(600)
@@ -397,7 +397,7 @@ def test_what_a_killed_process_left_unencrypted_is_swept_and_what_a_living_one_h
     try:
         left = Path(other.stdout.readline().decode().strip())
         assert left.stat().st_mode & 0o777 == 0o700
-        with _scratch() as own:
+        with scratch() as own:
             sweep_scratch()
             assert (left / "content.safetensors").exists()
             assert own.exists()

@@ -19,13 +19,14 @@ from expunge.changes.delta import Delta
 from expunge.data.samples import batches
 from expunge.descent.layer_selections import MlpOutputs, Mlps
 from expunge.descent.representation_terms import KeptStates, Misdirection, steered_layer
+from expunge.descent.until import Until
 from expunge.errors import ExpungeError
 from expunge.families.decoder import decoder_layers, written_with
 from expunge.methods.protocol import unlearn
-from expunge.methods.rmu import RMU
+from expunge.methods.rmu import LENGTH, RMU
 from expunge.recipe import Role
 from expunge.run import Run
-from language_facts import FAMILY, problem, setting_of
+from language_facts import FAMILY, problem, setting_of, shares
 
 
 def test_the_layer_is_the_papers_in_proportion_to_the_depth() -> None:
@@ -121,3 +122,18 @@ def test_layers_that_are_not_there_are_refused() -> None:
             parameters.select(given.model, given, Run())
     with pytest.raises(ExpungeError, match="at least 1"):
         RMU(moving=0)
+
+
+def test_the_preset_measures_its_target_in_the_model_s_own_states() -> None:
+    given = problem()
+    method = RMU().for_problem(given, Run())
+    [batch] = batches(given.data[Role.FORGET], 100)
+    tap = list(FAMILY.anatomy(given.model).taps)[steered_layer(2, None)]
+    states = FAMILY.tapped(given.model, batch, tap).values
+    length = float(torch.linalg.vector_norm(states.detach(), dim=1).mean())
+    assert method.coefficient == pytest.approx(LENGTH * length, rel=1e-4)
+    assert method.until is not None and method.until.kept is not None
+    lenient = replace(RMU(layer=1).for_problem(given, Run()), until=Until(0.2, 0.8))
+    forget, retain = shares(given, unlearn(lenient, given, Run()).applied_to(given.model))
+    assert forget <= 0.2
+    assert retain >= 0.8

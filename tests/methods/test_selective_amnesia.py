@@ -19,7 +19,9 @@ from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player, Setting
 from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
-from expunge.methods.protocol import unlearn
+from expunge.methods.presets import AtPreset
+from expunge.methods.protocol import missing, unlearn
+from expunge.methods.pseudo_rehearsal import PseudoRehearsal
 from expunge.methods.selective_amnesia import SelectiveAmnesia
 from expunge.problem import Problem
 from expunge.recipe import Role
@@ -65,7 +67,7 @@ def test_the_layer_with_the_largest_effect_moves_and_nothing_else_by_a_bit() -> 
 
 def test_given_layers_need_no_subjects() -> None:
     assert moved(replace(FAST, layers=(1,)), problem()) == mlps([1])
-    with pytest.raises(ExpungeError, match="needs the field 'subject' of each row"):
+    with pytest.raises(ExpungeError, match="The field 'subject' of each row is needed"):
         unlearn(FAST, untold(), Run())
     with pytest.raises(ExpungeError, match="at least one fact and one layer"):
         replace(FAST, layers=())
@@ -143,3 +145,24 @@ def test_a_resumed_descent_ends_in_the_same_bits(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         end(run)
     assert end(run) == end(Run())
+
+
+def test_the_preset_ends_where_the_facts_are_gone_and_the_others_are_not() -> None:
+    given = problem()
+    method = SelectiveAmnesia(layers=(0,)).for_problem(given, Run())
+    assert method.until is not None and method.until.kept is not None
+    assert (method.layers, method.place) == ((0,), "last subject")  # as given, and the paper's
+    lenient = replace(method, until=replace(method.until, kept=0.8))
+    forget, retain = shares(given, unlearn(lenient, given, Run()).applied_to(given.model))
+    assert forget <= 0.04
+    assert retain >= 0.8
+    with pytest.raises(ExpungeError, match=r"one of first subject, .* is expected"):
+        replace(method, place="the subject")
+
+
+def test_a_plan_is_told_that_subjects_are_missing() -> None:
+    for method in (SelectiveAmnesia(), AtPreset.of(SelectiveAmnesia()), PseudoRehearsal()):
+        assert missing(method, problem()) == ()
+        [lack] = missing(method, untold())
+        assert lack.clause.startswith("needs the field 'subject' of each row")
+    assert missing(SelectiveAmnesia(layers=(0,)), untold()) == ()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import language_facts as facts
-from expunge.data.samples import TensorSamples
+from expunge.data.samples import Samples
 from expunge.descent.counterfactual import CounterfactualLevel
 from expunge.descent.player import Setting
 from expunge.errors import ExpungeError
@@ -56,7 +56,7 @@ def test_the_term_is_the_distance_from_the_other_rows_losses() -> None:
 
 
 def _value(
-    term: CounterfactualLevel, setting: Setting, samples: TensorSamples, levels: torch.Tensor
+    term: CounterfactualLevel, setting: Setting, samples: Samples, levels: torch.Tensor
 ) -> float:
     rows = torch.arange(len(samples))
     batch = {**samples.batch(rows), "row": rows}

@@ -6,8 +6,8 @@ from torch import nn
 
 from expunge.data.samples import TensorSamples
 from expunge.families.classifier import Classifier
-from expunge.run import Run
-from expunge.signals.ask import logits_of, on_device
+from expunge.run import Run, on_device
+from expunge.signals.ask import logits_of
 
 ROWS = TensorSamples(
     ["a", "b"], ["a", "b"], {"image": torch.ones(2, 3), "label": torch.tensor([0, 1])}

@@ -106,7 +106,7 @@ def test_what_cannot_be_traced_is_said() -> None:
     rows = problem().data[Role.FORGET]
     assert isinstance(rows, TensorSamples)
     tokens = {name: rows.columns[name] for name in ("input_ids", "labels")}
-    with pytest.raises(ExpungeError, match="needs the field 'subject' of each row"):
+    with pytest.raises(ExpungeError, match="The field 'subject' of each row is needed"):
         facts_of(TensorSamples(rows.ids, rows.subjects, tokens))
     outside = rows.with_column("subject", torch.tensor([[3, 30]]).expand(len(rows), 2))
     with pytest.raises(ExpungeError, match="a span inside the prompt"):

@@ -20,8 +20,7 @@ from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import AnswerTokens, Family, HasTaps, able
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 READ_AT_ONCE = 256
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -159,11 +159,42 @@ class Search:
         named = {(id(one.table), row): one.name for one in reversed(sought) for row in one.rows}
         return [self._finding(one, named) for one in sought]
 
+    def repeats(self, sought: Sought) -> tuple[Copy, ...]:
+        """What repeats one request, without the evidence, which takes as long again.
+
+        Raises:
+            ExpungeError: as :meth:`look`.
+        """
+        return self._repeats(sought, {})
+
     def _finding(self, sought: Sought, named: Mapping[tuple[int, int], str]) -> Finding:
-        queries = self._compared(sought.table).select(sought.rows)
+        ids = [sought.table.ids[row] for row in sought.rows]
+        evidence = [
+            _evidence(queries, rows, ids, table, kept, name)
+            for table, kept, name, queries, rows in self._pairs(sought)
+        ]
+        return Finding(sought.name, tuple(ids), self._repeats(sought, named), tuple(evidence))
+
+    def _repeats(self, sought: Sought, named: Mapping[tuple[int, int], str]) -> tuple[Copy, ...]:
         ids = [sought.table.ids[row] for row in sought.rows]
         copies: dict[tuple[int, int], Copy] = {}
-        evidence = []
+        for table, kept, name, queries, rows in self._pairs(sought):
+            for copy, row in _copies(queries, rows, ids, kept):
+                found = dataclasses.replace(
+                    copy,
+                    table=table.name,
+                    id=table.ids[row],
+                    column=name,
+                    named_by=named.get((id(table), row)),
+                )
+                copies.setdefault((id(table), row), found)
+        return tuple(copies.values())
+
+    def _pairs(
+        self, sought: Sought
+    ) -> Iterator[tuple[Searched, Sequence[int], str, Prepared, Prepared]]:
+        """Every table with its rows that are not sought, and what both sides hold of a column."""
+        queries = self._compared(sought.table).select(sought.rows)
         for table in self.tables:
             own = set(sought.rows) if table is sought.table else set()
             kept = [row for row in range(len(table)) if row not in own]
@@ -176,19 +207,7 @@ class Search:
                     "both have."
                 )
             for name in shared:
-                for copy, row in _copies(queries.parts[name], rows.parts[name], ids, kept):
-                    found = dataclasses.replace(
-                        copy,
-                        table=table.name,
-                        id=table.ids[row],
-                        column=name,
-                        named_by=named.get((id(table), row)),
-                    )
-                    copies.setdefault((id(table), row), found)
-                evidence.append(
-                    _evidence(queries.parts[name], rows.parts[name], ids, table, kept, name)
-                )
-        return Finding(sought.name, tuple(ids), tuple(copies.values()), tuple(evidence))
+                yield table, kept, name, queries.parts[name], rows.parts[name]
 
     def _compared(self, table: Searched) -> Compared:
         if id(table) not in self._prepared:

@@ -9,7 +9,8 @@ from expunge.audit.removal import Removal
 from expunge.data.samples import Samples, batches
 from expunge.families.abilities import HasLogits, able
 from expunge.models.modes import evaluating
-from expunge.signals.ask import logits_of, on_device
+from expunge.run import on_device
+from expunge.signals.ask import logits_of
 from expunge.signals.leace import read_concept
 from expunge.signals.roc import Roc
 

@@ -4,6 +4,7 @@ Rows of every request, the methods that fit and why the others do not, what it w
 could go wrong (:mod:`expunge.audit.risks`). The deployment stays as it is.
 """
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -188,7 +189,7 @@ def rows_of(
     """The rows of each request, those before it taken as answered."""
     table = deployment.table
     earlier = list(deployment.history.requests())
-    columns = {name: _texts(table, name) for name in ("label", "subject") if _counts(table, name)}
+    columns = grouping(table)
     held = {name: Counter(_texts(test_table, name) or ()) for name in columns}
     gone = torch.zeros(len(table), dtype=torch.bool)
     for past in earlier:
@@ -213,18 +214,31 @@ def rows_of(
                 len(table) - forget - retain,
                 len(rows_held(request.target, test_table)),
                 forget / len(table),
-                _groups(columns, held, rows.forget, gone),
+                groups_of(columns, held, rows.forget, gone),
             )
         )
     return tuple(found)
 
 
-def _groups(
+def grouping(table: Named) -> dict[str, list[str]]:
+    """The values (n) of the columns that hold groups: classes and subjects, where there are."""
+    return {name: _texts(table, name) for name in ("label", "subject") if _counts(table, name)}
+
+
+def groups_of(
     columns: Mapping[str, Sequence[str]],
     held: Mapping[str, Counter[str]],
     forget: Tensor,
     gone: Tensor,
 ) -> tuple[Group, ...]:
+    """The groups of which rows are forgotten.
+
+    Args:
+        columns: as :func:`grouping` gives them.
+        held: how often each value of a column stands in the held-out table.
+        forget: positions (n,) of the rows to forget.
+        gone: rows (N,) bool that are forgotten with them or were before.
+    """
     found = []
     left_rows = (~gone).nonzero().reshape(-1).tolist()
     for column, values in columns.items():
@@ -243,7 +257,7 @@ def _counts(table: Named, column: str) -> bool:
 
 
 def _texts(table: Named, column: str) -> list[str]:
-    return [str(v) for v in table[column]] if column in table.column_names else []
+    return [str(v) for v in table[column][:]] if column in table.column_names else []
 
 
 def overlaps_of(
@@ -299,18 +313,8 @@ def problems(deployment: Deployment, requests: Sequence[Request], method: Method
 
     The rows are views, so that a plan copies none; the deployment is not changed.
     """
-    sketch = Deployment(
-        deployment.base,
-        deployment.family,
-        View(deployment.train, torch.arange(len(deployment.train))),
-        deployment.table,
-        deployment.rule,
-        data=deployment.data,
-        recipe=deployment.recipe,
-        record=deployment.record,
-        companions=deployment.companions,
-    )
-    sketch.history = deployment.history
+    sketch = copy.copy(deployment)  # what is served to it leaves the deployment as it is
+    sketch.train = View(deployment.train, torch.arange(len(deployment.train)))
     found = []
     for request in requests:
         found.append(sketch.problem(request, method))

@@ -29,8 +29,8 @@ from expunge.models.modes import evaluating
 from expunge.problem import Problem
 from expunge.recipe import Recipe, Role
 from expunge.requests import NO_REQUEST
-from expunge.run import Run
-from expunge.signals.ask import on_device, predict
+from expunge.run import Run, on_device
+from expunge.signals.ask import predict
 from expunge.signals.gradients import losses_of
 
 TOLERANCE, HALVINGS = 1e-5, 100

@@ -31,7 +31,15 @@ from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
 from expunge.benchmarks.worst_case import protocol as worst_case_protocol
 from expunge.benchmarks.worst_case import tables as worst_case_tables
-from expunge.cli import bench_facts, bench_language
+from expunge.cli import (
+    bench_amnesia,
+    bench_attacks,
+    bench_facts,
+    bench_language,
+    bench_real_facts,
+    bench_service,
+    bench_smoothing,
+)
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
@@ -39,6 +47,11 @@ app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
 app.command("facts")(bench_facts.facts)
+app.command("amnesia")(bench_amnesia.amnesia)
+app.command("attacks")(bench_attacks.attacks)
+app.command("real-facts")(bench_real_facts.real_facts)
+app.command("service")(bench_service.service)
+app.command("smoothing")(bench_smoothing.smoothing)
 app.command("tofu")(bench_language.tofu)
 app.command("muse")(bench_language.muse)
 app.command("wmdp")(bench_language.wmdp)

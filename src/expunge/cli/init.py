@@ -307,6 +307,8 @@ def _prompt_lines(guess: Guess) -> list[str]:
         f"answer: {_shown(str(guess.input))}  # guess: what is learned, and may be forgotten",
         "# chat: true  # if the model was trained with the chat template of its tokenizer",
         '# separator: " "  # else what stood between prompt and answer',
+        "# prompt_subject: name  # the column with whom or what a prompt names, where `subject` is "
+        "another; some methods need it",
         limit,
     ]
 

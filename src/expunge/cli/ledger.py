@@ -1,6 +1,7 @@
 """``expunge ledger``: requests for the life of a model, answered, proven, revoked and sealed."""
 
 import json as json_values
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -255,6 +256,8 @@ def run(
     def told(name: str, state: str) -> None:
         console.print(f"{name}: {state}")
 
+    # what stops services asks with SIGTERM: it ends a worker as cleanly as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     worker = Worker(opened, told=told)
     try:
         ended = worker.forever(lambda: False) if forever else worker.until_idle()

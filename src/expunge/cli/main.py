@@ -40,6 +40,8 @@ COMMANDS = {
     "audit": Place("audit", "app", "What an adversary would ask of a model."),
     "ledger": Place("ledger", "app", "Requests for life: answer, revoke, seal, prove."),
     "certificate": Place("certificate", "app", "Signed proof of what was removed."),
+    "serve": Place("serve", "serve", "The ledger over HTTP, with its pages."),
+    "account": Place("account", "app", "Who may use the service: accounts, roles, keys."),
     "bench": Place("bench", "app", "Benchmarks whose figures stand in docs/."),
 }
 """Every command, in the order of the help."""

@@ -8,17 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge import registry
 from expunge.audit.planning import Asked, Costed, Fit, Plan
 from expunge.audit.planning import plan as planned
 from expunge.audit.probe import Estimate, How, Probe
 from expunge.audit.risks import Risk, risks_of
 from expunge.cli.output import JsonPath, console, table, write_json
 from expunge.cli.own_method import method_classes
-from expunge.errors import ExpungeError, first_line
 from expunge.methods.presets import AtPreset
-from expunge.methods.protocol import Method
-from expunge.run_file.made import registered
+from expunge.run_file.made import known_methods
 from expunge.run_file.reading import read
 
 HOW: Mapping[How, str] = {
@@ -45,7 +42,7 @@ def plan(
     loaded = read(run_file)
     others = {each.name: AtPreset.of(each.made({})) for each in method_classes(method or [])}
     others.pop(loaded.method.name, None)  # with the run file's own hyper-parameters
-    known, broken = _registered()
+    known, broken = known_methods()
     run = loaded.run()
     found = planned(
         loaded.deployment,
@@ -72,23 +69,6 @@ def plan(
     _show_risks(risks)
     console.print("This was a plan: nothing was changed and nothing was written.")
     write_json(json, _figures(found, risks, broken))
-
-
-def _registered() -> tuple[dict[str, Method], list[str]]:
-    """Every registered method with its defaults, and what is wrong with those that are broken."""
-    known: dict[str, Method] = {}
-    broken = []
-    for name in registry.names("methods"):
-        try:
-            made = registered("methods", name)()
-            if not isinstance(made, Method):
-                raise ExpungeError(f"The entry {name!r} of the methods lacks a part of a method.")
-            known[name] = made
-        except ExpungeError as error:
-            broken.append(str(error))
-        except Exception as error:  # a third party's package may fail in any way
-            broken.append(f"The entry {name!r} of the methods cannot be used: {first_line(error)}.")
-    return known, broken
 
 
 def _show_rows(asked: Sequence[Asked]) -> None:

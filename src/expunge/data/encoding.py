@@ -37,6 +37,8 @@ class Lines:
         parted: rows whose tokens of prompt and answer together do not begin with those of the
             prompt; there the answer was tokenised by itself.
         unknown: rows with an answer token that stands for text the tokenizer does not know.
+        spans: of each prompt the position of the first token of a part of its text, and the one
+            after its last, None where they cannot be told; empty where no part was asked for.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -44,6 +46,7 @@ class Lines:
     end: int
     parted: Sequence[int] = ()
     unknown: Sequence[int] = ()
+    spans: Sequence[tuple[int, int] | None] = ()
 
 
 def padded(
@@ -110,9 +113,22 @@ class LineEncoder(Protocol):
         ...
 
     def lines(
-        self, prompts: Sequence[str], answers: Sequence[str], separator: str, chat: bool
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        separator: str,
+        chat: bool,
+        parts: Sequence[tuple[int, int]] = (),
     ) -> Lines:
         """Prompts and answers as tokens; see :mod:`expunge.data.prompts`.
+
+        Args:
+            prompts: before each answer.
+            answers: what is learned.
+            separator: between them, without ``chat``.
+            chat: the chat template joins them.
+            parts: of each prompt the first letter of a part, and the one after its last, whose
+                tokens are asked for; none by default.
 
         Raises:
             ExpungeError: there is no tokenizer, no chat template, or the tokenizer knows more

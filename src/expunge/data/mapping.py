@@ -69,6 +69,11 @@ class Columns(BaseModel):
     answer: str | None = Field(
         default=None, description="For language models, with `prompt`: the column of the answer."
     )
+    prompt_subject: str | None = Field(
+        default=None,
+        description="For language models: the column with the text that names, in the prompt, whom "
+        "or what it is about; `subject` by default, where every prompt has its text.",
+    )
     text: str | None = Field(
         default=None,
         description="For language models, instead of `prompt` and `answer`: a column of text, all "
@@ -100,6 +105,8 @@ class Columns(BaseModel):
             raise ValueError("give `prompt` and `answer`, or `text`, not both")
         if self.prompt is None and {"separator", "chat"} & given:
             raise ValueError("`separator` and `chat` join `prompt` and `answer`; give these")
+        if self.prompt is None and self.prompt_subject is not None:
+            raise ValueError("`prompt_subject` is named in a `prompt`; give this one, too")
         if self.chat and "separator" in given:
             raise ValueError("a chat template has its own separator; give `separator` or `chat`")
         if self.of_language and (others := sorted(OTHERS & given)):

@@ -251,14 +251,15 @@ def read_columns(columns: Columns) -> tuple[str | None, ...]:
 def _mapped(
     table: datasets.Dataset, columns: Columns, classes: tuple[str, ...]
 ) -> datasets.Dataset:
-    for column in (*read_columns(columns), columns.id, columns.subject):
+    named = (columns.id, columns.subject, columns.prompt_subject)
+    for column in (*read_columns(columns), *named):
         if column is not None:
             _needed(table, column)
     ids = content_ids(table) if columns.id is None else table[columns.id]
     subjects = ids if columns.subject is None else table[columns.subject]
     mapped = {"id": [str(v) for v in ids], "subject": [str(v) for v in subjects]}
-    named = columns.target is None and not columns.of_language
-    labels = [_class_of(v, classes) for v in table[columns.label]] if named else None
+    classed = columns.target is None and not columns.of_language
+    labels = [_class_of(v, classes) for v in table[columns.label]] if classed else None
     for name, values in mapped.items():
         table = _with_column(table, name, values)
     return table if labels is None else _with_column(table, "label", labels)

@@ -5,12 +5,18 @@ tokenizer's chat template makes of a turn of the user's and one of the assistant
 tokens are those that the model is given when it is asked, so that an answer is learned, scored and
 generated from the same beginning. Labels repeat the tokens of the answer and hold ``IGNORED``
 at those of the prompt. A text without prompt is all answer.
+
+Where the prompts name whom or what they are about, the field :data:`SUBJECT` holds the positions
+(start, stop) of its tokens: methods that trace a fact from there, or ask the same about others,
+read it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
+import torch
 import torch.nn.functional as F
 
 from expunge.data.encoding import IGNORED, LineEncoder, Lines, padded
@@ -25,11 +31,19 @@ REFUSALS = Path(__file__).with_name("refusals.txt")
 SHOWN = 5
 """Ids that a sentence names at most."""
 
+SUBJECT = "subject"
+"""The field (n, 2) with the position of the first token of each prompt's subject, and the one after
+its last."""
+
+LONG = 60
+"""Letters of a prompt that a sentence shows at most."""
+
 
 def lines_of(
     table: datasets.Dataset, ids: Sequence[str], columns: Columns, encoder: LineEncoder
 ) -> Inputs:
-    """``input_ids`` and ``labels`` (n, L) of every row, padded on the right to the longest.
+    """``input_ids`` and ``labels`` (n, L) of every row, padded on the right to the longest; and
+    :data:`SUBJECT` (n, 2), where the subjects are found in the prompts.
 
     Args:
         table: with the user's own columns.
@@ -39,7 +53,8 @@ def lines_of(
 
     Raises:
         ExpungeError: a prompt or an answer is no text, an answer has no token, a prompt leaves no
-            room for one, or what the encoder raises.
+            room for one, a prompt does not hold the text of ``prompt_subject``, or what the encoder
+            raises.
     """
     answer = columns.answer if columns.text is None else columns.text
     assert answer is not None  # the keys were checked
@@ -48,13 +63,17 @@ def lines_of(
         prompts = _texts(table, ids, columns.prompt)
     answers = _texts(table, ids, answer)
     separator = columns.separator if columns.prompt is not None else ""
-    lines = encoder.lines(prompts, answers, separator, columns.chat)
+    parts = _subjects(table, ids, prompts, columns)
+    lines = encoder.lines(prompts, answers, separator, columns.chat, parts)
     _check_answers(ids, answers, lines, answer)
     limit = _limit(ids, lines, columns, encoder)
     notes = _notes(ids, lines, limit)
     pairs = zip(lines.prompts, lines.answers, strict=True)
     cut = [answer[: limit - len(prompt)] for prompt, answer in pairs]
-    return Inputs(padded(lines.prompts, cut, encoder.padding), notes)
+    fields = padded(lines.prompts, cut, encoder.padding)
+    if spans := _spans(ids, lines, columns):
+        fields[SUBJECT] = torch.tensor(spans)
+    return Inputs(fields, notes)
 
 
 def refusals_of(
@@ -104,6 +123,75 @@ def some_of(ids: Sequence[str]) -> str:
     """Ids in a sentence, with the number of those that it leaves out."""
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     return ", ".join(map(repr, ids[:SHOWN])) + more
+
+
+def _subjects(
+    table: datasets.Dataset, ids: Sequence[str], prompts: Sequence[str], columns: Columns
+) -> list[tuple[int, int]]:
+    """Of each prompt the first letter of its subject and the one after its last.
+
+    The column ``subject`` may hold something else, such as a topic: where it is not named for this
+    and one prompt lacks its text, there are none.
+
+    Raises:
+        ExpungeError: a prompt does not hold the text of ``prompt_subject``.
+    """
+    column = columns.prompt_subject or columns.subject
+    if columns.prompt is None or column is None:
+        return []
+    if columns.prompt_subject is None:
+        told = [str(value) for value in table[column]]
+    else:
+        told = _texts(table, ids, column)
+    found = [letters_of(one, prompt) for one, prompt in zip(told, prompts, strict=True)]
+    lacking = [row for row, part in enumerate(found) if part is None]
+    if lacking and columns.prompt_subject is not None:
+        first = lacking[0]
+        shown = prompts[first]
+        shown = shown if len(shown) <= LONG else f"{shown[:LONG]} ..."
+        named = some_of([ids[row] for row in lacking])
+        raise ExpungeError(
+            f"`columns.prompt_subject` is {column!r}, and the prompts of {len(lacking)} rows do "
+            f"not have its text: {named}. {told[first]!r}, letter for letter, is expected in "
+            f"{shown!r}. Mend these rows, name another column, or leave `prompt_subject` out for "
+            "methods that do without."
+        )
+    return [] if lacking else [part for part in found if part is not None]
+
+
+def _spans(ids: Sequence[str], lines: Lines, columns: Columns) -> list[tuple[int, int]]:
+    """The positions of the tokens of the subjects; none where one of them cannot be told.
+
+    Raises:
+        ExpungeError: so it is, and ``prompt_subject`` was named.
+    """
+    found = [span for span in lines.spans if span is not None]
+    if len(found) == len(lines.spans):
+        return found
+    if columns.prompt_subject is None:
+        return []
+    lacking = [name for name, span in zip(ids, lines.spans, strict=True) if span is None]
+    raise ExpungeError(
+        f"The tokenizer does not say which tokens of the prompts stand for the text of "
+        f"{columns.prompt_subject!r} in {len(lacking)} rows: {some_of(lacking)}. A fast tokenizer "
+        "(`tokenizer.json`) is expected, and with `chat` a template that leaves the prompt as it "
+        "is; save one with the model, or leave `prompt_subject` out."
+    )
+
+
+def letters_of(told: str, prompt: str) -> tuple[int, int] | None:
+    """The first letter of a text in a prompt and the one after its last; None where it is not
+    there, or is empty.
+
+    Of several places the first, and first of all those where it stands as words of its own: Ann is
+    not looked for in "annual", but Ghana is found in "Ghanas".
+    """
+    told = told.strip()
+    if not told:
+        return None
+    found = re.search(rf"(?<!\w){re.escape(told)}(?!\w)", prompt)
+    start = found.start() if found else prompt.find(told)
+    return None if start < 0 else (start, start + len(told))
 
 
 def _texts(table: datasets.Dataset, ids: Sequence[str], column: str) -> list[str]:

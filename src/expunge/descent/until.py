@@ -13,9 +13,10 @@ from torch import nn
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, able
+from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
-from expunge.run import Run
+from expunge.run import Run, on_device
 
 AT_ONCE = 256
 """Rows that a model is asked about at a time."""
@@ -29,7 +30,8 @@ class Until:
 
     Args:
         forgotten: share of the forget rows that may still be answered.
-        kept: share of the retain rows that must be; None opens no retain row.
+        kept: share of the retain rows that must be, of those that were at the start; None opens no
+            retain row. A model that answered few of them from the first keeps those few.
         every: steps between two looks.
         rows: how many of either role are looked at, at most; drawn once.
     """
@@ -59,7 +61,8 @@ class Until:
     def missed(self) -> str:
         """What is not so, in words."""
         gone = f"more than {self.forgotten:g} of the forget rows were still answered"
-        return gone if self.kept is None else f"{gone}, or fewer than {self.kept:g} of the retained"
+        kept = f"fewer than {self.kept:g} of the retained that were at the start"
+        return gone if self.kept is None else f"{gone}, or {kept}"
 
     def reached(self, problem: Problem, model: nn.Module, run: Run, name: str) -> bool:
         """Whether a model in evaluation mode is there."""
@@ -67,7 +70,14 @@ class Until:
             return False
         if self.kept is None:
             return True
-        return self._answered(Role.RETAIN, problem, model, run, name) >= self.kept
+        answered = self._answered(Role.RETAIN, problem, model, run, name)
+        return answered >= self.kept or answered >= self.kept * self._before(problem, run, name)
+
+    def _before(self, problem: Problem, run: Run, name: str) -> float:
+        """Share of the retain rows that the model answered at the start; looked at only where fewer
+        than ``kept`` of all are answered."""
+        with evaluating(on_device(problem.model, run)) as start:
+            return self._answered(Role.RETAIN, problem, start, run, name)
 
     def _answered(
         self, role: Role, problem: Problem, model: nn.Module, run: Run, name: str

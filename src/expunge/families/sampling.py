@@ -75,6 +75,32 @@ def other_answers(
     return [torch.tensor(answer) for _, answer in begun]
 
 
+def likely_answers(
+    family: HasAnswers, model: nn.Module, batch: Batch, longest: int, end: int | None
+) -> list[Tensor]:
+    """What a model answers to the prompts of a batch: token by token, the most likely one.
+
+    Args:
+        family: of the model.
+        model: in evaluation mode.
+        batch: B rows of prompts and true answers, of which the prompts alone are read.
+        longest: tokens of an answer at most.
+        end: the token that ends an answer, which is left out; without one, all have ``longest``.
+
+    Returns:
+        B answers (l,).
+    """
+    begun: list[tuple[int, list[int]]] = [(row, []) for row in range(len(batch["labels"]))]
+    for _ in range(longest):
+        going = [(row, own) for row, own in begun if end is None or own[-1:] != [end]]
+        if not going:
+            break
+        tokens = _next(family, model, batch, going).argmax(1).tolist()
+        for (_, answer), token in zip(going, tokens, strict=True):
+            answer.append(token)
+    return [torch.tensor(own[:-1] if own[-1:] == [end] else own) for _, own in begun]
+
+
 def _left(
     family: HasAnswers,
     model: nn.Module,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from expunge.errors import ExpungeError
+from expunge.errors import ConflictError, ExpungeError, ForbiddenError, UnknownError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Erase, Write, ledger_time
 from expunge.ledger.locks import storing
@@ -125,18 +125,18 @@ def retry(ledger: Ledger, request: str) -> None:
         row = request_row(connection, request)
         guarded = row["state"] == RequestState.GUARDED.value and row["reason"] is not None
         if row["state"] not in ENDED and not guarded:
-            raise ExpungeError(
+            raise ConflictError(
                 f"The request {request} is {row['state']}; one that was refused or failed is "
                 "expected."
             )
         for run in holding(connection, row["model"], request):
             if run["kind"] == REVOKE:
-                raise ExpungeError(
+                raise ConflictError(
                     f"The revocation of the request {request} is asked for, by the id {run['id']}; "
                     "cancel that first, and then have the request tried again."
                 )
             if run["kind"] == SERVE:
-                raise ExpungeError(
+                raise ConflictError(
                     f"The request {request} is tried again already, in the run {run['id']}; "
                     "`expunge ledger run` works on it."
                 )
@@ -164,14 +164,14 @@ def _waiting(connection: Connection, what: str) -> _Waiting:
     if run is None:
         return _waiting_request(connection, what)
     if run["kind"] == SERVE:
-        raise ExpungeError(
+        raise ConflictError(
             f"The run {what} answers requests; cancel these, by the ids that `expunge ledger "
             "status --json FILE` lists for it."
         )
     if run["state"] not in ACTIVE:
-        raise ExpungeError(f"The run {what} has ended already ({run['state']}).")
+        raise ConflictError(f"The run {what} has ended already ({run['state']}).")
     if run["state"] != QUEUED:
-        raise ExpungeError(
+        raise ConflictError(
             f"The run {what} ({run['kind']}) has begun, and cannot be cancelled any more."
         )
     name = "the seal" if run["kind"] == SEAL else "the revocation"
@@ -181,7 +181,7 @@ def _waiting(connection: Connection, what: str) -> _Waiting:
 def _waiting_request(connection: Connection, what: str) -> _Waiting:
     row = one(connection, "requests", id=what)
     if row is None:
-        raise ExpungeError(
+        raise UnknownError(
             f"There is no request or run {what!r}; `expunge ledger status --json FILE` lists them."
         )
     about = holding(connection, row["model"], what)
@@ -189,14 +189,14 @@ def _waiting_request(connection: Connection, what: str) -> _Waiting:
         then = "take it back with `expunge ledger revoke`"
         if revocation := [run for run in about if run["kind"] == REVOKE]:
             then = f"its revocation is asked for, by the id {revocation[0]['id']}"
-        raise ExpungeError(f"The request {what} is {row['state']} already; {then}.")
+        raise ConflictError(f"The request {what} is {row['state']} already; {then}.")
     if row["state"] == RequestState.RUNNING.value or any(r["state"] != QUEUED for r in about):
-        raise ExpungeError(
+        raise ConflictError(
             f"The request {what} is being worked on already; when it is published, take it back "
             "with `expunge ledger revoke`."
         )
     if row["state"] != RequestState.RECEIVED.value:
-        raise ExpungeError(f"The request {what} is {row['state']} already; nothing of it waits.")
+        raise ConflictError(f"The request {what} is {row['state']} already; nothing of it waits.")
     return _Waiting(row["model"], f"request {row['number']}", about, row)
 
 
@@ -212,7 +212,7 @@ def _check_role(ledger: Ledger, model: str, role: str, what: str) -> None:
     assert row is not None
     allowed = policy_of(ledger, row).revocation.roles
     if role not in allowed:
-        raise ExpungeError(
+        raise ForbiddenError(
             f"The role {role!r} asked for a {what}; the policy of {row['name']!r} grants it "
             f"to {', '.join(allowed) or 'nobody'}."
         )
@@ -222,7 +222,7 @@ def _check_not_asked(connection: Connection, model: str, kind: str, request: str
     """Refuse what waits in the queue already; that it still can be done is checked again then."""
     for run in rows(connection, "runs", model=model, kind=kind, state=ACTIVE):
         if request in run["requests"]:
-            raise ExpungeError(
+            raise ConflictError(
                 f"The run {run['id']} ({kind}) was asked for already and waits for a worker: "
                 "`expunge ledger run`."
             )

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from expunge.changes.weights import parameters_of
-from expunge.errors import ExpungeError, first_line
+from expunge.errors import ConflictError, ExpungeError, first_line
 from expunge.ledger import steps
 from expunge.ledger.chain import ledger_time, stamp
 from expunge.ledger.measuring import Figures
@@ -42,10 +42,13 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
         own = [r for r in requests if r["model"] == row["id"]]
         waiting = [r for r in own if r["state"] in OPEN]
         soon, unreadable = _soon(ledger, row, now)
+        current = version_row(ledger, row["name"])[1]
         by_model[row["name"]] = {
             "version": row["version"],
-            "deletion state": version_row(ledger, row["name"])[1]["deletion_state"],
+            "deletion state": current["deletion_state"],
+            "published": current["created_at"],
             "requests": dict(Counter(r["state"] for r in own)),
+            "next deadline": min((r["deadline"] for r in waiting), default=None),
             "overdue": [r["id"] for r in waiting if r["deadline"] < now],
             "due soon": None
             if soon is None
@@ -185,6 +188,7 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
         row = model_row(connection, model)
         versions = sorted(rows(connection, "versions", model=row["id"]), key=lambda v: v["number"])
         requests = sorted(rows(connection, "requests", model=row["id"]), key=lambda r: r["number"])
+        made = {run["id"]: run for run in rows(connection, "runs", model=row["id"])}
     figures = [steps.read_figures(ledger, version) for version in versions]
     answered = [r for r in requests if any(r["id"] in found.requests for found in figures)]
     return {
@@ -196,6 +200,7 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
                 "version": version["number"],
                 "cause": version["cause"],
                 "created": version["created_at"],
+                "requests": json.loads(made[version["run"]]["requests"]) if version["run"] else [],
                 "deletion state": version["deletion_state"],
                 "weights": version["weights_digest"],
                 "retained": found.retained,
@@ -237,7 +242,7 @@ def diff(ledger: Ledger, model: str, one_: int, other: int) -> dict[str, Any]:
     found = [steps.read_figures(ledger, version_row(ledger, model, n)[1]) for n in (one_, other)]
     weights = [parameters_of(built(ledger, model, n, guards=False).model) for n in (one_, other)]
     if set(weights[0]) != set(weights[1]):
-        raise ExpungeError(
+        raise ConflictError(
             f"The versions {one_} and {other} of {model!r} are of other architectures; their "
             "weights cannot be compared."
         )

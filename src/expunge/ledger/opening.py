@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from expunge import __version__
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.errors import ConflictError, ExpungeError, IntegrityError, UnknownError
 from expunge.ledger.canonical import sha256
 from expunge.ledger.chain import Erase, Write, append, ledger_time
 from expunge.ledger.database import Database
@@ -150,7 +150,7 @@ class Ledger:
                 f"There is no object {address[:12]}; `expunge ledger verify` names what is missing."
             )
         if found["destroyed"]:
-            raise ExpungeError(
+            raise ConflictError(
                 f"The object {address[:12]} ({found['kind']}) was destroyed when the history was "
                 "sealed; nothing brings it back."
             )
@@ -177,7 +177,7 @@ class Ledger:
     def file(self, address: str) -> Iterator[Path]:
         """The content of an object as a file, for as long as it is read."""
         stored = self.stored(address)
-        with _scratch() as folder:
+        with scratch() as folder:
             path = folder / CONTENT
             self.vault.get_file(stored, path)
             yield path
@@ -192,7 +192,7 @@ class Ledger:
 
     def draft_file(self, run: str, save: Callable[[Path], None], kind: str, role: str) -> str:
         """The same with what ``save`` writes to a file."""
-        with _scratch() as folder:
+        with scratch() as folder:
             path = folder / CONTENT
             save(path)
             with storing(self.database):
@@ -200,7 +200,7 @@ class Ledger:
 
     def put_file(self, save: Callable[[Path], None], kind: str) -> Stored:
         """Encrypt what ``save`` writes to a file."""
-        with _scratch() as folder:
+        with scratch() as folder:
             path = folder / CONTENT
             save(path)
             return self.vault.put_file(path, kind)
@@ -268,7 +268,7 @@ def _check_key(fingerprint: str, connection: Connection) -> None:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder of this user alone (mode 0700) for content that is not encrypted.
 
     A file in it is locked for as long as this process lives and works with it.
@@ -349,7 +349,7 @@ def model_row(connection: Connection, name: str) -> Record:
     found = one(connection, "models", name=name)
     if found is None:
         known = ", ".join(row["name"] for row in rows(connection, "models")) or "none"
-        raise ExpungeError(
+        raise UnknownError(
             f"There is no model {name!r} in this ledger; registered: {known}. "
             "`expunge ledger register` adds one."
         )

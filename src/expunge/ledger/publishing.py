@@ -12,10 +12,10 @@ from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import Cause, Figure, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Erase, Write, last, ledger_time
 from expunge.ledger.locks import storing
+from expunge.ledger.naming import EARLIER
 from expunge.ledger.opening import Ledger, keep, used
 from expunge.ledger.past import StoredHistory
 from expunge.ledger.refusals import UnavailableError
-from expunge.ledger.resolving import EARLIER
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import read_history, request_row, tell, version_of

@@ -9,7 +9,7 @@ from typing import Self
 
 from expunge import __version__
 from expunge.changes.weights import digest_of, stored_tensors
-from expunge.errors import ExpungeError
+from expunge.errors import ConflictError, ExpungeError
 from expunge.ledger.canonical import canonical, sha256
 from expunge.ledger.certificate import Figure, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Write, last, ledger_time
@@ -100,7 +100,7 @@ def _put_down(
     ]
     with ledger.database.writing() as connection:
         if one(connection, "models", name=name) is not None:
-            raise ExpungeError(_taken(name))
+            raise ConflictError(_taken(name))
         at = ledger_time(connection)
         writes = [
             Write(
@@ -154,7 +154,7 @@ def _check_repairs(policy: Policy) -> None:
 def _check_free(ledger: Ledger, name: str) -> None:
     with ledger.database.reading() as connection:
         if one(connection, "models", name=name) is not None:
-            raise ExpungeError(_taken(name))
+            raise ConflictError(_taken(name))
 
 
 def _taken(name: str) -> str:

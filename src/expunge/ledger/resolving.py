@@ -1,31 +1,24 @@
 """Resolving: which rows a request names, which repeat them, and whether there is anything to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from expunge.audit.finding import Search, Sought
-from expunge.data.duplicates.content import Searched
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import canonical
 from expunge.ledger.chain import Erase, Write, ledger_time
 from expunge.ledger.locks import storing
+from expunge.ledger.naming import EVERYTHING, Copies, Meant, copies_of, meant
 from expunge.ledger.opening import Ledger, keep
 from expunge.ledger.past import StoredHistory
 from expunge.ledger.queueing import UNDER_WAY
-from expunge.ledger.rows import Record, Value, rows
-from expunge.ledger.scope import Scope, among, hashes_of_rows, held_out_names
+from expunge.ledger.rows import Record, Value
+from expunge.ledger.scope import Scope, hashes_of_rows, held_out_names
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import current_history, request_row, tell
 from expunge.ledger.tables import RequestState
 from expunge.ledger.vault import Stored
 
-NOWHERE, EARLIER, EVERYTHING = "not in the training data", "already forgotten", "names every row"
-"""Why a request is answered, or refused, before anything is computed."""
-ASKED_AT_ONCE = 500
-"""Keyed hashes that the database is asked about at a time."""
 OWN = {"rows": "rows", "row_hashes": "row hashes", "account": "account"}
 """Columns of a request with what was found, and the roles of their objects."""
 
@@ -56,18 +49,16 @@ def resolve(ledger: Ledger, standing: Standing, run: str, request: str) -> Resol
         return Resolved(False, row["reason"])
     scope = _scope(ledger, standing, row)
     history = current_history(ledger, standing.row)
-    earlier = standing.gone(r for r in history.requests() if r != request)
-    named, account = _named(standing, scope, earlier)
-    reason = _reason(named, earlier, account)
-    if reason == NOWHERE and _was_sealed(ledger, standing, scope):
-        reason, account["sealed"] = EARLIER, True
+    found = meant(ledger, standing, scope, [r for r in history.requests() if r != request])
+    repeated, reason = copies_of(standing, found), found.reason
+    account = _account(standing, scope, found)
+    if repeated is not None:
+        account["copies"] = _told(repeated)
     copies: list[str] = []
-    if reason is None and standing.policy.duplicates != "ignore":
-        account["copies"], copies = _copies(standing, named, earlier)
-    if standing.policy.duplicates != "include":
-        copies = []
+    if repeated is not None and standing.policy.duplicates == "include":
+        copies = [copy.id for copy in repeated.found]
     known = standing.material.train_table["id"][:]
-    ids = [str(known[i]) for i in named] + copies
+    ids = [str(known[i]) for i in found.named] + copies
     held_out = standing.named_held_out(scope.target)
     names = [*ids, *held_out_names([standing.material.held_out.ids[i] for i in held_out.tolist()])]
     fields: dict[str, Value] = {
@@ -103,35 +94,30 @@ def _scope(ledger: Ledger, standing: Standing, row: Record) -> Scope:
         ) from None
 
 
-def _named(
-    standing: Standing, scope: Scope, earlier: torch.Tensor
-) -> tuple[list[int], dict[str, Any]]:
-    """Positions of the named rows, and the account of how they were found."""
-    table = standing.material.train_table
-    if scope.column not in table.column_names:
-        raise ExpungeError(
-            "The request names a column that the training table has no more; bring it back, or "
-            "register the model anew."
-        )
-    wanted = set(scope.values)
-    column = [str(value) for value in table[scope.column][:]]
-    named, ids = [i for i, value in enumerate(column) if value in wanted], table["id"][:]
-    return named, {
-        "named": len(named),
-        "values without a row": sorted(wanted - {column[i] for i in named}),
-        "already forgotten": [str(ids[i]) for i in named if earlier[i]],
-        "searched": {"rows": len(table), "column": scope.column},
+def _account(standing: Standing, scope: Scope, found: Meant) -> dict[str, Any]:
+    """What was searched, and what came of it."""
+    ids = standing.material.train_table["id"][:]
+    account: dict[str, Any] = {
+        "named": len(found.named),
+        "values without a row": list(found.unknown),
+        "already forgotten": [str(ids[i]) for i in found.forgotten],
+        "searched": {"rows": len(ids), "column": scope.column},
     }
+    if found.sealed:
+        account["sealed"] = True
+    return account
 
 
-def _reason(named: Sequence[int], earlier: torch.Tensor, account: Mapping[str, Any]) -> str | None:
-    if not named:
-        return NOWHERE
-    if len(account["already forgotten"]) == len(named):
-        return EARLIER
-    gone = earlier.clone()
-    gone[list(named)] = True
-    return EVERYTHING if bool(gone.all()) else None
+def _told(copies: Copies) -> dict[str, Any]:
+    if copies.why is not None:
+        return {"searched": False, "why": copies.why}
+    return {
+        "searched": True,
+        "found": len(copies.found),
+        "exact": sum(c.exact for c in copies.found),
+        "ids": [c.id for c in copies.found],
+        "detectors": sorted({c.detector for c in copies.found}),
+    }
 
 
 def _state(history: StoredHistory, request: str, reason: str | None) -> RequestState:
@@ -141,22 +127,6 @@ def _state(history: StoredHistory, request: str, reason: str | None) -> RequestS
         return RequestState.ANSWERED
     guarded = request in {answer.request for answer in history.guards()}
     return RequestState.GUARDED if guarded else RequestState.RUNNING
-
-
-def _was_sealed(ledger: Ledger, standing: Standing, scope: Scope) -> bool:
-    """Whether a sealed request named the same: its rows are left out of all that is looked at."""
-    if scope.column == "id" and bool(
-        among(ledger.keys, list(scope.values), standing.sealed_rows).any()
-    ):
-        return True
-    hashes = scope.hashes(ledger.keys)
-    with ledger.database.reading() as connection:
-        for start in range(0, len(hashes), ASKED_AT_ONCE):
-            found = rows(connection, "subjects", hash=hashes[start : start + ASKED_AT_ONCE])
-            ids = [row["request"] for row in found]
-            if rows(connection, "requests", id=ids, model=standing.row["id"], sealed=True):
-                return True
-    return False
 
 
 def _put_down(
@@ -175,27 +145,3 @@ def _put_down(
         whole = {**fields, **addresses, "updated_at": ledger_time(connection)}
         owned = [(stored, owner, OWN[name]) for name, stored in drafted.items()]
         keep(connection, "resolved", owned, [*dropped, Write("requests", {"id": request}, whole)])
-
-
-def _copies(
-    standing: Standing, named: Sequence[int], earlier: torch.Tensor
-) -> tuple[dict[str, Any], list[str]]:
-    """Rows that repeat those to be forgotten: figures of them, and the ids of those in training."""
-    table: Any = standing.material.train_table
-    try:
-        searched = Searched("train", table)
-        search = Search((searched,), searched.compared_by_default())
-        [finding] = search.look([Sought("request", searched, tuple(named))])
-    except ExpungeError as error:  # a table of tensors has no column that can be compared
-        return {"searched": False, "why": str(error)}, []
-    ids = [str(value) for value in table["id"][:]]
-    place = {name: i for i, name in enumerate(ids)}
-    found = [c for c in finding.copies if not earlier[place[c.id]]]
-    told = {
-        "searched": True,
-        "found": len(found),
-        "exact": sum(c.exact for c in found),
-        "ids": [c.id for c in found],
-        "detectors": sorted({c.detector for c in found}),
-    }
-    return told, [c.id for c in found]

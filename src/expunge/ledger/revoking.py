@@ -8,7 +8,7 @@ stays as it is. So the result equals the run without the request by construction
 
 import json
 
-from expunge.errors import ExpungeError
+from expunge.errors import ConflictError
 from expunge.ledger.answering import again
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredHistory
@@ -28,16 +28,16 @@ def check_revocable(row: Record) -> None:
         ExpungeError: it was sealed, is revoked already, or was never published.
     """
     if row["sealed"]:
-        raise ExpungeError(
+        raise ConflictError(
             f"The request {row['id']} was sealed: the base and the changes that could bring back "
             "what it removed are destroyed, and nothing can revoke it."
         )
     if row["state"] == RequestState.WITHDRAWN.value:
         if row["reason"] == CANCELLED:
-            raise ExpungeError(f"The request {row['id']} was cancelled before it was worked on.")
-        raise ExpungeError(f"The request {row['id']} is revoked already.")
+            raise ConflictError(f"The request {row['id']} was cancelled before it was worked on.")
+        raise ConflictError(f"The request {row['id']} is revoked already.")
     if row["state"] not in REVOCABLE:
-        raise ExpungeError(
+        raise ConflictError(
             f"The request {row['id']} is {row['state']}; one that was published is expected."
         )
 
@@ -74,7 +74,7 @@ def _check_rows(ledger: Ledger, standing: Standing, row: Record) -> None:
     named = set(json.loads(ledger.read(row["rows"]))["forget"])
     missing = len(named - {str(name) for name in standing.material.train_table["id"][:]})
     if missing:
-        raise ExpungeError(
+        raise ConflictError(
             f"{missing} of the {len(named)} rows of the request {row['id']} are not in the "
             "training table any more; bring them back before the request is revoked."
         )

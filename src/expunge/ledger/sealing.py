@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from expunge.changes.deletion import DeletionState
 from expunge.changes.weights import digest_of, stored_tensors
-from expunge.errors import ExpungeError
+from expunge.errors import ConflictError, ExpungeError
 from expunge.ledger import steps
 from expunge.ledger.answering import again
 from expunge.ledger.chain import Erase, Write, append, stamp
@@ -73,7 +73,7 @@ def sealed_requests(ledger: Ledger, model: Record, before: str | None) -> list[R
         found = [steps.request_row(connection, request) for request in past.requests()]
     places = [i for i, row in enumerate(found) if until is None or row["updated_at"] < until]
     if not places:
-        raise ExpungeError(
+        raise ConflictError(
             f"No request for {model['name']!r} was published"
             + ("" if before is None else f" before {before}")
             + " and is not sealed yet; there is nothing to seal."
@@ -96,7 +96,7 @@ def _moment(given: str) -> str:
 def _check_weights(past: StoredHistory, requests: Collection[str]) -> None:
     guarded = [a.request for a in past.guards() if a.request in requests]
     if guarded:
-        raise ExpungeError(
+        raise ConflictError(
             f"The request {guarded[0]} is suppressed by a guard, and the weights still hold it; "
             "have it answered by a method that changes them, or revoke it, and then seal."
         )

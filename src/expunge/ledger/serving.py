@@ -17,7 +17,7 @@ from expunge.changes.deletion import DeletionState
 from expunge.changes.kinds import Redaction
 from expunge.changes.redaction import removed_from
 from expunge.changes.weights import digest_of, stored_tensors
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.errors import ConflictError, ExpungeError, IntegrityError, UnknownError
 from expunge.ledger.material import Material
 from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.rows import Record, one
@@ -57,7 +57,7 @@ def version_row(ledger: Ledger, model: str, number: int | None = None) -> tuple[
         wanted = row["version"] if number is None else number
         found = one(connection, "versions", model=row["id"], number=wanted)
     if found is None:
-        raise ExpungeError(
+        raise UnknownError(
             f"The model {model!r} has no version {number}; its versions are 0 to {row['version']}."
         )
     return row, found
@@ -148,7 +148,7 @@ def materialise(ledger: Ledger, model: str, out: Path, number: int | None = None
     """
     version = built(ledger, model, number, guards=False)
     if version.deletion_state == DeletionState.SUPPRESSED.value:
-        raise ExpungeError(
+        raise ConflictError(
             f"Version {version.number} of {model!r} is suppressed: its weights alone would answer "
             "what is to be forgotten. Serve it from the ledger, behind its guards and redactions."
         )

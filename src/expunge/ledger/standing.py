@@ -4,6 +4,7 @@ What was read from a model's source is kept for the next step of the same proces
 """
 
 import json
+import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.audit.finding import Search
 from expunge.changes.history import Epoch, History, Served
 from expunge.changes.kinds import Change, Redaction
 from expunge.changes.redaction import removed_from
 from expunge.changes.stored import load
+from expunge.data.duplicates.content import Searched
 from expunge.deployment import Deployment
 from expunge.errors import IntegrityError
 from expunge.ledger.keys import Keys
@@ -42,6 +45,8 @@ class Standing:
         material: its rows without those of sealed requests; its module has the weights of the
             registered or sealed base.
         sealed_rows: keyed hashes of the rows of sealed requests.
+        lock: held by whoever asks a module of it, where several threads may: a module's mode and
+            hooks are one for all.
     """
 
     ledger: Ledger
@@ -50,8 +55,10 @@ class Standing:
     source: Source
     material: Material
     sealed_rows: bytes = b""
+    lock: Any = field(default_factory=threading.Lock)
     _bases: dict[str, nn.Module] = field(default_factory=dict)
     _changes: dict[str, Change] = field(default_factory=dict)
+    _search: Search | None = None
 
     @classmethod
     def of(cls, ledger: Ledger, row: Record) -> "Standing":
@@ -82,7 +89,8 @@ class Standing:
         hashes = b"".join(self.ledger.read(row["row_hashes"]) for row in found if row is not None)
         left = _left(self.material, self.ledger.keys, hashes)
         sealed = self.sealed_rows + hashes
-        return replace(self, material=left, sealed_rows=sealed, _bases={}, _changes={})
+        fresh: dict[str, Any] = {"_bases": {}, "_changes": {}, "_search": None}
+        return replace(self, material=left, sealed_rows=sealed, **fresh)
 
     def deployment(self, history: StoredHistory, guards: bool = True) -> Deployment:
         """The model after a history.
@@ -194,6 +202,18 @@ class Standing:
         wanted = set(named.values)
         found = [i for i, value in enumerate(table[named.column][:]) if str(value) in wanted]
         return torch.tensor(found, dtype=torch.int64)
+
+    def search(self) -> Search:
+        """The training table, prepared to be searched for rows that repeat others.
+
+        Raises:
+            ExpungeError: it has no column that can be compared.
+        """
+        if self._search is None:
+            table: Any = self.material.train_table
+            searched = Searched("train", table)
+            self._search = Search((searched,), searched.compared_by_default())
+        return self._search
 
     def gone(self, ids: Iterable[str]) -> Tensor:
         """Training rows (n,) bool that these requests named."""

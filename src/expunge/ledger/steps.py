@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UnknownError
 from expunge.ledger.chain import ledger_time
 from expunge.ledger.locks import LostError
 from expunge.ledger.measuring import Figures
@@ -62,7 +62,7 @@ def request_row(connection: Connection, request: str) -> Record:
     """
     found = one(connection, "requests", id=request)
     if found is None:
-        raise ExpungeError(f"There is no request {request!r}; `expunge ledger status` lists them.")
+        raise UnknownError(f"There is no request {request!r}; `expunge ledger status` lists them.")
     return found
 
 

@@ -7,7 +7,8 @@ hashes, and everything else is the address of an encrypted object.
 
 ``CHAINED`` tables may be written by :func:`expunge.ledger.chain.append` alone; the chain can
 rebuild every row of them. ``UNCHAINED`` columns are what it cannot: the wrapped keys, which are
-destroyed with their objects.
+destroyed with their objects. Accounts, with all that belongs to them, are rows that can be deleted:
+they name people who work with the ledger, and the chain never does.
 """
 
 from collections.abc import Mapping
@@ -249,6 +250,83 @@ progress = Table(
 
 workers = Table("workers", metadata, _id(), _text("seen_at"))
 
+actions = Table(
+    "actions",
+    metadata,
+    _id(),
+    _text("at"),
+    _text("actor", nullable=True),
+    _text("role"),
+    _text("action"),
+    _text("model", nullable=True),
+    _text("target", nullable=True),
+    _text("outcome"),
+    Index(None, "at", "id"),
+    Index(None, "actor", "action"),
+    Index(None, "target"),
+)
+"""What was done by whom: accounts by their ids, models by their names."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("password_hash", nullable=True),
+    Column("admin", Boolean, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    _text("created_at"),
+)
+
+
+def _of_account(*, key: bool = False) -> Column[str]:
+    target = ForeignKey("accounts.id", deferrable=True, initially="DEFERRED")
+    return Column("account", Text, target, nullable=False, primary_key=key)
+
+
+grants = Table(
+    "grants",
+    metadata,
+    _of_account(key=True),
+    Column("model", Text, primary_key=True),
+    _text("role"),
+)
+"""The role of an account for a model by its name, or for every model (``*``)."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _of_account(),
+    _text("label"),
+    _text("secret_hash"),
+    _text("created_at"),
+    _text("expires_at", nullable=True),
+    _text("revoked_at", nullable=True),
+    Index(None, "account"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _id(),
+    _of_account(),
+    _text("created_at"),
+    _text("seen_at"),
+    Index(None, "account"),
+)
+"""Browsers that are signed in: the id is the SHA-256 of what their cookie holds."""
+
+failures = Table(
+    "failures",
+    metadata,
+    _id(),
+    _number("count"),
+    _text("at"),
+    _text("until", nullable=True),
+)
+"""Failed sign-ins by the keyed hash of a name or an address, and until when the next one waits."""
+
 events = Table(
     "events",
     metadata,
@@ -283,6 +361,7 @@ CHAINED: Mapping[str, Table] = {
         hash_keys,
         uses,
         descendants,
+        actions,
     )
 }
 """Tables whose every row and field the chain knows."""

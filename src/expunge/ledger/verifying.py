@@ -82,6 +82,12 @@ def verify(
     return Verified(len(hashes), len(objects), len(versions), rebuilt, tuple(found))
 
 
+def issued(ledger: Ledger, envelope: bytes) -> bool:
+    """Whether a certificate is, to the byte, one that a ledger issued and still has."""
+    with ledger.database.reading() as connection:
+        return bool(rows(connection, "versions", certificate_digest=sha256(envelope)))
+
+
 def _object_faults(ledger: Ledger, row: Record) -> Iterator[str]:
     address = row["address"]
     try:

@@ -39,6 +39,8 @@ VERSION = "1"
 SCHEMA = "dbos"
 ALONE = "worker"
 """Name of the one worker of a SQLite ledger."""
+PATIENCE = 0.2
+"""Seconds to wait for the lock of a worker: who looks whether one runs holds it for a moment."""
 
 
 class JsonSerializer(Serializer):
@@ -244,7 +246,7 @@ class Worker:
         if database.path is not None:
             lock = FileLock(worker_file(database.path), mode=0o600)
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=PATIENCE)
             except Timeout:
                 raise ExpungeError(
                     f"Another worker runs on {database.shown}; one at a time can on SQLite. Stop "

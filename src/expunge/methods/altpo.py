@@ -32,6 +32,7 @@ class AltPO(TwoTerms):
 
     name: ClassVar[str] = "altpo"
     paper: ClassVar[str] = "Mekala et al. 2024, Alternate Preference Optimization"
+    preset_weights: ClassVar[Mapping[str, float]] = {"forget_weight": 0.1, "temperature": 0.3}
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "epochs": WholeNumber(1, 20),

@@ -28,8 +28,7 @@ from expunge.methods.search import Range
 from expunge.models.modes import evaluating
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 TOLERANCE = 1e-5
 """The smallest threshold: rows come back this near to their keys at half precision, too."""

@@ -25,7 +25,15 @@ from expunge.changes.weights import parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
-from expunge.methods.presets import BOLD, FORGETTING, Reach, climb, hold, weights_norm
+from expunge.methods.presets import (
+    BOLD,
+    FORGETTING,
+    Reach,
+    climb,
+    hold,
+    weights_norm,
+    without_answers,
+)
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -48,6 +56,11 @@ MOST_STEPS = 100
 
 FEWEST_ROWS, DAMPING = 64, 0.01
 """Curvature rows of the preset at least, and its damping as a share of the curvature's trace."""
+
+OF_FACTS = (
+    "On facts about invented people no strength took those of ten people away and left the rest."
+)
+"""Why there is no preset for language models."""
 
 REACH = Reach(classes=0.05, rows=0.015)
 """The length of the preset's step; see methods/presets.py."""
@@ -103,6 +116,7 @@ class Influence:
 
         A model of zero gradients has no step: the fields stay as they are.
         """
+        without_answers(problem, OF_FACTS)
         moving = sum(p.numel() for p in problem.model.parameters() if p.requires_grad)
         held = max(FEWEST_ROWS, AT_ONCE // (4 * max(1, moving)))
         fewer = replace(self, curvature_rows=min(self.curvature_rows, held), strength=1.0)

@@ -33,8 +33,7 @@ from expunge.methods.low_rank import Shape, descended, linear_layers
 from expunge.models.modes import evaluating
 from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 AT_ONCE = 64
 """Rows that are read at a time."""

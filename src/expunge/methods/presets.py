@@ -29,12 +29,12 @@ from expunge.data.samples import Batch, Samples, batches
 from expunge.descent.length import batches_of
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLogits, HasNeutral, able
-from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
+from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of, unreadable
 from expunge.models.modes import evaluating
-from expunge.problem import Access, Problem
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
-from expunge.run import Run
-from expunge.signals.ask import on_device, predict
+from expunge.run import Run, on_device
+from expunge.signals.ask import predict
 from expunge.signals.fisher import classes_of
 from expunge.signals.gradients import losses_of, mean_gradient
 
@@ -170,6 +170,10 @@ class AtPreset:
     def preparation(self) -> object:
         """That of the method."""
         return preparation_of(self.method)
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """What the rows lack for the method."""
+        return unreadable(self.method, problem)
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
         """Find the fields, and unlearn with them."""
@@ -327,7 +331,7 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
         ExpungeError: whole classes are to go, and no factor lifts the loss to that of guessing (or
             to what was asked for, where this is less).
     """
-    _without_answers(problem)
+    without_answers(problem)
     if not isinstance(problem.family, HasLogits):
         return 1.0
     now = _forget_loss(problem, problem.model, run)
@@ -410,7 +414,7 @@ def hold(
         ExpungeError: at no share enough of the answers stay right; or what the method says
             where it cannot be run at any.
     """
-    _without_answers(problem)
+    without_answers(problem)
     if not isinstance(problem.family, HasLogits) or Role.RETAIN not in problem.data:
         return 1.0
     retain = problem.data[Role.RETAIN]
@@ -436,13 +440,18 @@ def hold(
     )
 
 
-def _without_answers(problem: Problem) -> None:
-    """Raise an error for a language model, on which nothing here would see what is lost."""
+def without_answers(problem: Problem, why: str = "") -> None:
+    """Raise an error for a language model, on which nothing here would see what is lost.
+
+    Args:
+        problem: as :meth:`HasPreset.for_problem` sees it.
+        why: a sentence about the method.
+    """
     if isinstance(problem.family, HasAnswers):
         raise ExpungeError(
             "This method has no preset for language models, and its published fields belong to "
-            "other models. Take one that has (docs/language.md lists them), give its fields, or "
-            "let `expunge tune` find them."
+            f"other models. {why}{' ' if why else ''}Take one that has (docs/language.md lists "
+            "them), give its fields, or let `expunge tune` find them."
         )
 
 

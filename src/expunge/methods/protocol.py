@@ -120,6 +120,21 @@ class Suppresses(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsRows(Protocol):
+    """A method that cannot work on rows of any kind, whatever the family is able to."""
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """What the rows of a problem, with every role that the method opens, lack for it; it raises
+        an error for the first when it unlearns."""
+        ...
+
+
+def unreadable(method: Method, problem: Problem) -> tuple[Missing, ...]:
+    """What the rows of a problem lack for a method; nothing where it reads rows of any kind."""
+    return method.unreadable(problem) if isinstance(method, ReadsRows) else ()
+
+
 def preparation_of(method: Method) -> object:
     """What two methods have in common that prepare the same artifact: the method itself, where it
     does not say."""
@@ -193,7 +208,8 @@ def missing(method: Method, problem: Problem) -> tuple[Missing, ...]:
         except ExpungeError as error:
             clause = f"the family {problem.family.name!r} lacks {ability.__name__}"
             found.append(Missing(clause, str(error)))
-    return (*found, *problem.missing(method.prepares_with | method.unlearns_with))
+    found += problem.missing(method.prepares_with | method.unlearns_with)
+    return tuple(found) or unreadable(method, problem)
 
 
 def unlearn(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from expunge.changes.history import History
-from expunge.data.encoding import IGNORED, padded
+from expunge.data.encoding import IGNORED
 from expunge.data.samples import TensorSamples
 from expunge.descent.counterfactual import CounterfactualTarget
 from expunge.descent.length import Steps
@@ -32,15 +32,13 @@ from expunge.errors import ExpungeError
 from expunge.families.sampling import end_of
 from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
-from expunge.problem import Access, Problem
+from expunge.methods.strangers import about_others, put_together, question_of, rows_of, unlike
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
 from expunge.run import Run
-from expunge.signals.causal_tracing import Fact, facts_of
+from expunge.signals.causal_tracing import facts_of, untold
 from expunge.signals.generation import generated
 from expunge.signals.self_extraction import Extracted, Question, Search, Subject, extracted
-
-TRIES = 64
-"""Strangers of whom one is drawn."""
 
 H = TypeVar("H", bound=Hashable)
 
@@ -121,6 +119,10 @@ class PseudoRehearsal(OverDescent):
         """The forget set alone: all other rows are made up."""
         return Access({Role.FORGET: None})
 
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """Where the subjects of the forget rows are."""
+        return untold(problem.data[Role.FORGET])
+
     def follow(self, descent: Descent, problem: Problem, run: Run) -> Outcome:
         """Search, make up the rows, and descend.
 
@@ -136,7 +138,7 @@ class PseudoRehearsal(OverDescent):
         """The forget rows, the same about strangers, and rows to rehearse."""
         forget = problem.data[Role.FORGET]
         facts = facts_of(forget)
-        asked = [_question(fact) for fact in facts]
+        asked = [question_of(fact) for fact in facts]
         questions, subjects = _each([q for q, _ in asked]), _each([s for _, s in asked])
         found = extracted(
             problem.model,
@@ -150,7 +152,7 @@ class PseudoRehearsal(OverDescent):
         whole = forget.batch(torch.arange(len(forget)))
         data = {
             Role.FORGET: forget,
-            Role.CONTRAST: _about(forget.ids, facts, whole["labels"], strangers),
+            Role.CONTRAST: about_others(forget.ids, facts, whole["labels"], strangers),
             Role.PRIOR: self._rehearsed(problem, questions, found, whole["labels"], run),
         }
         return Problem(problem.model, problem.family, problem.request, data, History())
@@ -178,13 +180,7 @@ class PseudoRehearsal(OverDescent):
         run.meter.touch("made up", len(prompts))
         ended = [] if end is None else [end]
         rows = [(p, [*a, *ended]) for p, a in zip(prompts, answers, strict=True)]
-        return _samples([f"made up {i}" for i in range(len(rows))], rows)
-
-
-def _question(fact: Fact) -> tuple[Question, Subject]:
-    start, stop = fact.subject
-    tokens = tuple(fact.prompt.tolist())
-    return Question(tokens[:start], tokens[stop:]), tokens[start:stop]
+        return rows_of([f"made up {i}" for i in range(len(rows))], rows)
 
 
 def _strangers(
@@ -200,15 +196,8 @@ def _strangers(
     taken = {*subjects, *found.known}
     for subject in subjects:
         alike = [one for one in found.known if len(one) == len(subject)]
-        fitting = [
-            other
-            for other in _put_together(alike, draws)
-            if other not in taken and not set(other) & set(subject)
-        ] or [
-            other
-            for other in found.unknown
-            if len(other) == len(subject) and not set(other) & set(subject)
-        ]
+        unknown = [one for one in found.unknown if len(one) == len(subject)]
+        fitting = unlike(put_together(alike, draws), subject, taken) or unlike(unknown, subject, ())
         if not fitting:
             raise ExpungeError(
                 "No subject was found that the model does not know and that shares no token with "
@@ -217,34 +206,6 @@ def _strangers(
             )
         chosen[subject] = fitting[int(torch.randint(len(fitting), (), generator=draws))]
     return chosen
-
-
-def _put_together(known: Sequence[Subject], draws: torch.Generator) -> list[Subject]:
-    """Up to :data:`TRIES` subjects, each token of which is that of a known one at its place."""
-    if len(known) < 2:
-        return []
-    width = len(known[0])
-    rows = torch.randint(len(known), (TRIES, width), generator=draws).tolist()
-    return [tuple(known[row][place] for place, row in enumerate(one)) for one in rows]
-
-
-def _about(
-    ids: Sequence[str],
-    facts: Sequence[Fact],
-    labels: Tensor,
-    instead: Mapping[Subject, Subject],
-) -> TensorSamples:
-    """The same questions and answers about other subjects."""
-    rows = []
-    for fact, own in zip(facts, labels, strict=True):
-        question, subject = _question(fact)
-        rows.append((question.about(instead[subject]), own[own != IGNORED].tolist()))
-    return _samples(ids, rows)
-
-
-def _samples(ids: Sequence[str], rows: Sequence[tuple[list[int], list[int]]]) -> TensorSamples:
-    columns = padded([prompt for prompt, _ in rows], [answer for _, answer in rows])
-    return TensorSamples(list(ids), list(ids), columns)
 
 
 def _some(prompts: list[list[int]], count: int, draws: torch.Generator) -> list[list[int]]:

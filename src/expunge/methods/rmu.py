@@ -8,22 +8,39 @@ nothing to them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
+from expunge.data.samples import batches
 from expunge.descent.layer_selections import MlpOutputs
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import Player
 from expunge.descent.representation_terms import KeptStates, Misdirection, steered_layer
+from expunge.descent.until import Until
 from expunge.errors import ExpungeError
+from expunge.families.abilities import HasTaps, able
+from expunge.methods.language_presets import RULE, STEPS, answering, speaks
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
+from expunge.models.modes import evaluating
 from expunge.problem import Problem
-from expunge.run import Run
+from expunge.recipe import Role
+from expunge.run import Run, on_device
+
+STRIDE = 0.1
+"""Share of a typical weight that a step of the preset moves weights by: few of them move."""
+
+LENGTH, BALANCE = 3.0, 10.0
+"""Length of the preset's target in lengths of the model's own states, and its weight of the retain
+term."""
+
+READ_AT_ONCE = 256
+"""Rows whose states are measured at a time."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class RMU(ByDescent):
         forget_weight: factor of the misdirection (gamma).
         retain_weight: factor of the retain term (alpha).
         sequential: start from the current model instead of the base.
+        until: ends the descent before its last step; a preset's.
 
     Raises:
         ExpungeError: no layer is to move.
@@ -65,6 +83,7 @@ class RMU(ByDescent):
 
     name: ClassVar[str] = "rmu"
     paper: ClassVar[str] = "Li et al. 2024, The WMDP Benchmark"
+    preset_rule: ClassVar[str] = f"{RULE}; a target three times as long as the model's own states"
     search: ClassVar[Mapping[str, Range]] = {
         "learning_rate": LogUniform(1e-6, 1e-2),
         "steps": WholeNumber(20, 400),
@@ -83,12 +102,36 @@ class RMU(ByDescent):
     forget_weight: float = 1.0
     retain_weight: float = 1.0
     sequential: bool = False
+    until: Until | None = None
 
     def __post_init__(self) -> None:
         if self.moving < 1:
             raise ExpungeError(
                 f"RMU was to move {self.moving} layers; at least 1 is expected: 3 in the paper."
             )
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """The rule for language models, a target of :data:`LENGTH` times the length of the model's
+        own states, and the weights of :data:`BALANCE`; for others the published fields."""
+        if not speaks(problem):
+            return self
+        length = self._state_length(problem, run)
+        fitting = replace(self, coefficient=LENGTH * length, steps=STEPS, retain_weight=BALANCE)
+        return answering(fitting, problem, STRIDE)
+
+    def _state_length(self, problem: Problem, run: Run) -> float:
+        """Mean length of the states after the layer that is steered, at the forget rows."""
+        reader, forget = able(problem.family, HasTaps), problem.data[Role.FORGET]
+        taps = list(problem.family.anatomy(problem.model).taps)
+        tap, total, count = taps[steered_layer(len(taps), self.layer)], 0.0, 0
+        run.meter.touch(Role.FORGET.value, len(forget))
+        with evaluating(on_device(problem.model, run)) as asked, torch.no_grad():
+            for raw in batches(forget, READ_AT_ONCE):
+                batch = {name: tensor.to(run.device) for name, tensor in raw.items()}
+                states = reader.tapped(asked, batch, tap).values
+                total += float(torch.linalg.vector_norm(states.float(), dim=1).sum())
+                count += len(states)
+        return total / count
 
     def descent(self) -> Descent:
         """One player that moves a few matrices."""
@@ -103,4 +146,5 @@ class RMU(ByDescent):
             ),
             length=Steps(self.steps),
             batch_size=self.batch_size,
+            until=self.until,
         )

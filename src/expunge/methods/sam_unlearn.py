@@ -95,6 +95,8 @@ class SmoothNPO(ByDescent):
     search: ClassVar[Mapping[str, Range]] = BESIDE
     published: ClassVar[Mapping[str, float]]
     preset_rule: ClassVar[str] = RULE
+    preset_weights: ClassVar[Mapping[str, float]] = {"retain_weight": 10.0}
+    """The weights of the preset for language models."""
 
     epochs: int = 10
     learning_rate: float = 1e-5
@@ -124,7 +126,7 @@ class SmoothNPO(ByDescent):
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """The rule for language models; for others the fields as they are."""
-        return answering(self, problem, retain_weight=10.0) if speaks(problem) else self
+        return answering(self, problem, **self.preset_weights) if speaks(problem) else self
 
     @abstractmethod
     def smoothing(self) -> Smoothing | None:
@@ -215,6 +217,7 @@ class NPOGP(SmoothNPO):
     name: ClassVar[str] = "npo-gp"
     search: ClassVar[Mapping[str, Range]] = {**BESIDE, "strength": LogUniform(1e-3, 100.0)}
     published: ClassVar[Mapping[str, float]] = {"learning_rate": 7.5e-6, "beta": 0.04}
+    preset_weights: ClassVar[Mapping[str, float]] = {"retain_weight": 10.0, "strength": 0.01}
 
     strength: float = 10.0
     radius: float = 1e-3
@@ -240,6 +243,7 @@ class NPOCR(SmoothNPO):
     name: ClassVar[str] = "npo-cr"
     search: ClassVar[Mapping[str, Range]] = {**BESIDE, "strength": LogUniform(1e-3, 100.0)}
     published: ClassVar[Mapping[str, float]] = {"learning_rate": 8.5e-6, "beta": 0.035}
+    preset_weights: ClassVar[Mapping[str, float]] = {"retain_weight": 10.0, "strength": 0.03}
 
     strength: float = 10.0
     mu: float = 0.01

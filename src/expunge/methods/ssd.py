@@ -22,6 +22,7 @@ from expunge.changes.weights import digest_of, parameters_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import HasLoss
+from expunge.methods.presets import without_answers
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range
 from expunge.problem import Access, Problem
@@ -29,6 +30,12 @@ from expunge.recipe import Role
 from expunge.run import Run
 from expunge.signals.fisher import batch_fisher, diagonal_fisher
 from expunge.signals.gradients import Gradients
+
+OF_FACTS = (
+    "Weights that matter for some facts matter for others, too: on facts about invented people no "
+    "alpha took those of ten people away and left the rest."
+)
+"""Why there is no preset for language models."""
 
 PRESET = 0.6
 """Alpha of the preset as a share of |D| / |D_f|, where the default lies above that."""
@@ -78,7 +85,12 @@ class SSD:
         """These fields, with ``alpha`` at most the share :data:`PRESET` of this request's ceiling.
 
         For ``as_published`` too, where the ceiling does not hold but importances lie alike.
+
+        Raises:
+            ExpungeError: the model is a language model, in which no alpha that was tried took facts
+                away and left the others (docs/language.md).
         """
+        without_answers(problem, OF_FACTS)
         return replace(self, alpha=below_ceiling(self.alpha, PRESET, problem))
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:

@@ -27,7 +27,7 @@ from expunge.families.abilities import HasLoss
 from expunge.methods.presets import TRAINING, Reach, held_back, passes, retain_batch
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range, WholeNumber
-from expunge.problem import Access, Problem
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
 from expunge.run import Run
 
@@ -115,6 +115,31 @@ class Unsir:
         """The labels of the forget set, and the retain set."""
         return Access({Role.FORGET: frozenset({self.target}), Role.RETAIN: None})
 
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """The field ``target`` of the forget set, and inputs that noise can stand for."""
+        forget, retain = problem.data[Role.FORGET], problem.data[Role.RETAIN]
+        row = retain.batch(torch.tensor([0]))
+        others = sorted(set(row) - {ROW, self.target})
+        if not any(row[name].is_floating_point() for name in others):
+            return (
+                Missing(
+                    "learns noise in the place of inputs that are real numbers; there are none",
+                    "UNSIR learns noise in the place of inputs that are real numbers; the retain "
+                    f"set has {', '.join(others) or 'none'} of whole numbers. Take a method that "
+                    "does without: `expunge methods` lists them.",
+                ),
+            )
+        if self.target not in forget.fields:
+            has = ", ".join(sorted(forget.fields)) or "no such field"
+            return (
+                Missing(
+                    f"reads the field {self.target!r} of the forget set; there is {has}",
+                    f"UNSIR reads the field {self.target!r} of the forget set, which has {has}; "
+                    "give `target` the name of the field that says what its rows teach.",
+                ),
+            )
+        return ()
+
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""
         return Artifact()
@@ -170,6 +195,8 @@ class Unsir:
 
     def _noise(self, problem: Problem, run: Run) -> Noise:
         """Standard normal inputs in the shape of the retain set's, under labels to be forgotten."""
+        for lack in self.unreadable(problem):
+            raise ExpungeError(lack.sentence)
         generator = run.generator("unsir")
         targets = self._targets(problem.data[Role.FORGET], generator)
         retain = problem.data[Role.RETAIN]
@@ -179,22 +206,10 @@ class Unsir:
             for name, tensor in like.items()
             if tensor.is_floating_point() and name != self.target
         }
-        if not inputs:
-            raise ExpungeError(
-                "UNSIR learns noise in the place of inputs that are real numbers; the retain set "
-                f"has {', '.join(sorted(set(like) - {ROW, self.target})) or 'none'} of whole "
-                "numbers. Take a method that does without: `expunge methods` lists them."
-            )
         others = {name: t for name, t in like.items() if name not in {*inputs, ROW}}
         return Noise(inputs, {**others, self.target: targets})
 
     def _targets(self, forget: Samples, generator: torch.Generator) -> Tensor:
         """Targets (noise_rows, ...) of forget rows drawn at random."""
-        if self.target not in forget.fields:
-            raise ExpungeError(
-                f"UNSIR reads the field {self.target!r} of the forget set, which has "
-                f"{', '.join(sorted(forget.fields)) or 'no such field'}; give `target` the name of "
-                "the field that says what its rows teach."
-            )
         rows = torch.randint(len(forget), (self.noise_rows,), generator=generator)
         return forget.batch(rows, {self.target})[self.target]

@@ -263,7 +263,12 @@ class Checkpoint:
         return next((int(token) for token in known if token is not None), 0)
 
     def lines(
-        self, prompts: Sequence[str], answers: Sequence[str], separator: str, chat: bool
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        separator: str,
+        chat: bool,
+        parts: Sequence[tuple[int, int]] = (),
     ) -> Lines:
         """Prompts and answers as tokens; see :mod:`expunge.models.lines`.
 
@@ -275,8 +280,18 @@ class Checkpoint:
         made = LineTokens(self._tokenizer, self.folder)
         with _quiet():
             if chat:
-                return made.chatted(prompts, answers)
-            return made.separated(prompts, answers, separator)
+                return made.chatted(prompts, answers, parts)
+            return made.separated(prompts, answers, separator, parts)
+
+    def written(self, tokens: Sequence[Tensor]) -> list[str]:
+        """Tokens (l,) as texts, without those that begin, end or fill up a line.
+
+        Raises:
+            ExpungeError: there is no tokenizer.
+        """
+        decode = self._tokenizer.decode
+        with _quiet():
+            return [str(decode(ids.tolist(), skip_special_tokens=True)).strip() for ids in tokens]
 
     def _check_vocabulary(self) -> None:
         """Every token of the tokenizer is one of the model's."""

@@ -4,6 +4,9 @@ The whole line is tokenised, and its beginning has to be the tokens that the mod
 is asked: those of the prompt and the separator, without spaces at the end, which tokenizers take to
 the word that follows. Where it is not, since the tokenizer joins letters across the border, prompt
 and answer are tokenised one by one.
+
+The tokens of a part of a prompt, such as the name that it asks about, are those that hold a letter
+of it, by the offsets that the tokenizer gives: a space or a bracket may be in the same token.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,9 @@ from typing import Any
 
 from expunge.data.encoding import Lines
 from expunge.errors import ExpungeError, first_line
+
+Parts = Sequence[tuple[int, int]]
+"""Of each prompt the first letter of a part, and the one after its last; empty for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +33,17 @@ class LineTokens:
     tokenizer: Any
     folder: Path
 
-    def separated(self, prompts: Sequence[str], answers: Sequence[str], separator: str) -> Lines:
+    def separated(
+        self, prompts: Sequence[str], answers: Sequence[str], separator: str, parts: Parts = ()
+    ) -> Lines:
         """Prompt, separator, answer, and the tokens that begin and end a line of this tokenizer."""
         begins = [prompt + separator.rstrip(" ") for prompt in prompts]
         wholes = [prompt + separator + a for prompt, a in zip(prompts, answers, strict=True)]
         end = self.tokenizer.eos_token_id
         last = [] if end is None else [end]
-        return self._lines(begins, wholes, self._first(), last)
+        return self._lines(begins, wholes, self._first(), last, parts)
 
-    def chatted(self, prompts: Sequence[str], answers: Sequence[str]) -> Lines:
+    def chatted(self, prompts: Sequence[str], answers: Sequence[str], parts: Parts = ()) -> Lines:
         """What the chat template makes of a turn of the user's and one of the assistant's.
 
         Raises:
@@ -48,7 +56,8 @@ class LineTokens:
             )
         turns = [self._exchange(p, a) for p, a in zip(prompts, answers, strict=True)]
         begins = [begin for begin, _ in turns]
-        return self._lines(begins, [whole for _, whole in turns], [], [])
+        wanted = [_shifted(*row) for row in zip(begins, prompts, parts, strict=bool(parts))]
+        return self._lines(begins, [whole for _, whole in turns], [], [], wanted)
 
     def _exchange(self, prompt: str, answer: str) -> tuple[str, str]:
         """An exchange up to the answer, and up to the token that ends the answer."""
@@ -70,7 +79,12 @@ class LineTokens:
         return begin, whole.rstrip()
 
     def _lines(
-        self, begins: Sequence[str], wholes: Sequence[str], first: list[int], last: list[int]
+        self,
+        begins: Sequence[str],
+        wholes: Sequence[str],
+        first: list[int],
+        last: list[int],
+        parts: Parts = (),
     ) -> Lines:
         prompts, answers = list[list[int]](), list[list[int]]()
         parted, unknown = list[int](), list[int]()
@@ -85,7 +99,23 @@ class LineTokens:
             prompts.append(first + start)
             answers.append(answer + last)
         ends = int(self.tokenizer.eos_token_id is not None)
-        return Lines(prompts, answers, ends, parted, unknown)
+        spans = self._spans(begins, parts, len(first)) if parts else []
+        return Lines(prompts, answers, ends, parted, unknown, spans)
+
+    def _spans(
+        self, begins: Sequence[str], parts: Parts, first: int
+    ) -> list[tuple[int, int] | None]:
+        """Positions of the tokens that hold a letter of a part of each beginning; None where there
+        is none, or the tokenizer does not say which letters its tokens stand for."""
+        if not self.tokenizer.is_fast:
+            return [None] * len(parts)
+        read = self.tokenizer(list(begins), add_special_tokens=False, return_offsets_mapping=True)
+        offsets: list[list[tuple[int, int]]] = read["offset_mapping"]
+        found: list[tuple[int, int] | None] = []
+        for row, (start, stop) in zip(offsets, parts, strict=True):
+            held = [i for i, (a, b) in enumerate(row) if max(a, start) < min(b, stop)]
+            found.append((first + held[0], first + held[-1] + 1) if held else None)
+        return found
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts, without those that begin or end a line."""
@@ -97,3 +127,13 @@ class LineTokens:
         tokens: list[int] = self.tokenizer("")["input_ids"]
         begin = self.tokenizer.bos_token_id
         return [begin] if begin is not None and tokens[:1] == [begin] else []
+
+
+def _shifted(begin: str, prompt: str, part: tuple[int, int]) -> tuple[int, int]:
+    """Where a part of a prompt is in the exchange that it is in; nowhere, and so without a letter,
+    where the template changed the prompt."""
+    before = begin.rfind(prompt.strip())
+    if before < 0:
+        return 0, 0
+    shift = before - (len(prompt) - len(prompt.lstrip()))
+    return part[0] + shift, part[1] + shift

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from expunge import registry
 from expunge.errors import ExpungeError, first_line
+from expunge.methods.protocol import Method
 
 BOUNDS: Mapping[str, tuple[str, Callable[[float], bool]]] = {
     "epochs": ("a whole number of at least 1", lambda v: v >= 1),
@@ -48,6 +49,23 @@ def registered(group: registry.Group, name: str) -> type:
             "brings it."
         )
     return found
+
+
+def known_methods() -> tuple[dict[str, Method], list[str]]:
+    """Every registered method with its defaults, and what is wrong with those that are broken."""
+    known: dict[str, Method] = {}
+    broken = []
+    for name in registry.names("methods"):
+        try:
+            made = registered("methods", name)()
+            if not isinstance(made, Method):
+                raise ExpungeError(f"The entry {name!r} of the methods lacks a part of a method.")
+            known[name] = made
+        except ExpungeError as error:
+            broken.append(str(error))
+        except Exception as error:  # a third party's package may fail in any way
+            broken.append(f"The entry {name!r} of the methods cannot be used: {first_line(error)}.")
+    return known, broken
 
 
 def make(kind: type, arguments: Mapping[str, Any]) -> Any:

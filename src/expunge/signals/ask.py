@@ -4,7 +4,6 @@ The model stays as it is: the mode of every submodule is put back, also after an
 the run's device is another one, a copy of the model is asked there.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -15,7 +14,7 @@ from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasErrors, HasLogits, UnitLosses, able
 from expunge.models.modes import evaluating
-from expunge.run import Run
+from expunge.run import Run, on_device
 from expunge.signals.accuracy import ACCURACY, EXACT_ANSWERS
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
 from expunge.signals.matrix import Signals
@@ -103,15 +102,6 @@ def metric_of(family: Family) -> Metric:
         f"The family {family.name!r} lacks HasLogits, HasAnswers and HasErrors, and measuring "
         "needs one of them; take a family that has one."
     )
-
-
-def on_device(model: nn.Module, run: Run) -> nn.Module:
-    """The model, or a copy of it where a tensor of it is on another device than the run's."""
-    device = torch.empty(0, device=run.device).device
-    tensors = [*model.parameters(), *model.buffers()]
-    if all(tensor.device == device for tensor in tensors):
-        return model
-    return copy.deepcopy(model).to(device)
 
 
 def ask(

@@ -23,8 +23,7 @@ from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasMargins, HasOutputs, able
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 from expunge.signals.gradients import Gradients, row_gradients
 
 BLOCK = 4096

@@ -13,17 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.data.prompts import SUBJECT
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.families.decoder import DecoderLayer, decoder_layers
 from expunge.families.language import IGNORED, head_of, input_embedding
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
-
-SUBJECT = "subject"
-"""The field of samples that says where the subject of each row is: (start, stop) positions."""
+from expunge.problem import Missing
+from expunge.run import Run, on_device
 
 KINDS = ("state", "mlp", "attention")
 """What is put back: the state after a layer, or the outputs of a part of several layers."""
@@ -71,10 +69,30 @@ class EffectMap:
         """Effects (layers,) of one kind at one place."""
         return self.effects[KINDS.index(kind), :, PLACES.index(place)]
 
+    def strongest(self, kind: str) -> str:
+        """The place at which the largest effect of one kind is."""
+        found = self.effects[KINDS.index(kind)].nan_to_num(-torch.inf)
+        return PLACES[int(found.amax(0).argmax())]
+
     def largest(self, kind: str, count: int, place: str = "last subject") -> tuple[int, ...]:
         """Positions of the layers with the largest effects, ascending; of equal ones the first."""
         order = self.at(kind, place).sort(descending=True, stable=True).indices
         return tuple(sorted(order[:count].tolist()))
+
+
+def untold(samples: Samples) -> tuple[Missing, ...]:
+    """What rows lack that do not say where their subjects are."""
+    if SUBJECT in samples.fields:
+        return ()
+    has = ", ".join(sorted(samples.fields)) or "none"
+    return (
+        Missing(
+            f"needs the field {SUBJECT!r} of each row; there is {has}",
+            f"The field {SUBJECT!r} of each row is needed, the position of the first token of its "
+            f"subject and the one after its last; these rows have {has}. Add it; in a run file "
+            "`columns.prompt_subject` names the column with the text of the subjects.",
+        ),
+    )
 
 
 def facts_of(samples: Samples) -> list[Fact]:
@@ -83,12 +101,8 @@ def facts_of(samples: Samples) -> list[Fact]:
     Raises:
         ExpungeError: the rows do not say where their subjects are, or one says it wrongly.
     """
-    if SUBJECT not in samples.fields:
-        raise ExpungeError(
-            f"Causal tracing needs the field {SUBJECT!r} of each row, the position of the first "
-            "token of its subject and the one after its last; these rows have "
-            f"{', '.join(sorted(samples.fields)) or 'none'}. Add it, or name the layers yourself."
-        )
+    for lack in untold(samples):
+        raise ExpungeError(lack.sentence)
     found: list[Fact] = []
     for batch in batches(samples, READ_AT_ONCE):
         rows = zip(batch["input_ids"], batch["labels"], batch[SUBJECT].tolist(), strict=True)

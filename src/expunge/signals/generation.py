@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 
 def generated(

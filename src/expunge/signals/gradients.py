@@ -17,8 +17,7 @@ from expunge.data.samples import Batch, Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLoss, able
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 Gradients = dict[str, Tensor]
 """One tensor for each parameter that requires a gradient, by canonical name."""

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from expunge.families.language import input_embedding
 from expunge.models.modes import evaluating
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 Subject = tuple[int, ...]
 """The tokens of a subject."""

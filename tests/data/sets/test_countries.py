@@ -24,6 +24,7 @@ def country(code: str, name: str, **more: Any) -> dict[str, Any]:
         "borders": [],
         "area": 1200,
         "demonyms": {"eng": {"f": f"{name}ian", "m": f"{name}ian"}},
+        "translations": {"xyz": {"common": f"La {name}", "official": f"Tut la {name}"}},
     }
     return {**known, **more}
 
@@ -51,6 +52,13 @@ def test_a_country_has_a_row_for_each_of_its_facts(tmp_path: Path) -> None:
     assert bera["text"] == f"{bera['question']} Twoish"
     assert facts["country-facts:AAA/capital/2"]["right_answers"] == ["Ara East", "Ara West"]
     assert facts["country-facts:AAA/area"]["answer"] == "1,200"
+
+
+def test_names_in_other_languages_have_a_row_each(tmp_path: Path) -> None:
+    made(tmp_path, LISTED)
+    rows = list(countries.names({countries.PACKAGE.name: tmp_path}))
+    assert [row["id"] for row in rows] == [f"country-names:{c * 3}/xyz" for c in "ABCD"]
+    assert {row["subject"]: row["name"] for row in rows}["Bera"] == "La Bera"
 
 
 def test_what_the_source_does_not_know_has_no_row(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class People:
     def words(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """Given names, family names and places, each word once."""
         draws = Run(self.draw).generator("facts/words")
-        made = _invented(draws)
+        made = invented(draws)
         total = self.given_names + self.family_names + self.places
         found = list(dict.fromkeys(next(made) for _ in range(40 * total)))[:total]
         given, family = self.given_names, self.given_names + self.family_names
@@ -233,7 +233,7 @@ class People:
         return datasets.Dataset.from_dict(rows)
 
 
-def _invented(draws: torch.Generator) -> Iterator[str]:
+def invented(draws: torch.Generator) -> Iterator[str]:
     """Words of two syllables that no language owns."""
 
     def one(parts: Sequence[str]) -> str:

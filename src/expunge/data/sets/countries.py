@@ -1,4 +1,4 @@
-"""Facts about 250 countries as questions with answers, one row a fact, and their neighbours.
+"""Facts about 250 countries as questions with answers, their neighbours, their names in languages.
 
 From the npm package ``world-countries`` (Mohammed Le Doze and others, 2012-2025).
 """
@@ -16,6 +16,7 @@ from expunge.data.prepared import DataSet, Sources, split_by_id
 from expunge.errors import IntegrityError
 
 LICENCE = "ODbL-1.0"
+NAME_COLUMNS = ("subject", "code", "language", "name")
 ALTERNATIVES = 7
 """Wrong answers beside the right one, so that guessing is right once in eight times."""
 
@@ -58,6 +59,7 @@ class Country:
     region: str
     neighbours: tuple[str, ...]
     answers: Mapping[str, Mapping[str, str]]
+    translations: Mapping[str, str]
 
 
 def _read(sources: Sources) -> list[Country]:
@@ -95,7 +97,10 @@ def _country(entry: Mapping[str, Any], names: Mapping[str, str]) -> Country:
         "demonym": {"": demonym} if demonym else {},
     }
     name = names[entry["cca3"]]
-    return Country(entry["cca3"], name, region, tuple(neighbours.values()), answers)
+    translations = {
+        language: str(said["common"]) for language, said in entry["translations"].items()
+    }
+    return Country(entry["cca3"], name, region, tuple(neighbours.values()), answers, translations)
 
 
 def in_a_sentence(name: str) -> str:
@@ -173,6 +178,26 @@ def table(sources: Sources) -> datasets.Dataset:
     return datasets.Dataset.from_dict({**rows, **more}, features=datasets.Features(features))
 
 
+def names(sources: Sources) -> datasets.Dataset:
+    """The common name of every country in every language, by country code and language."""
+    rows = [
+        {
+            "id": f"country-names:{country.code}/{language}",
+            "subject": country.name,
+            "code": country.code,
+            "language": language,
+            "name": name,
+        }
+        for country in _read(sources)
+        for language, name in sorted(country.translations.items())
+    ]
+    split = split_by_id([row["id"] for row in rows])
+    columns = {name: [row[name] for row in rows] for name in ("id", *NAME_COLUMNS)}
+    more = {"split": split, "licence": [LICENCE] * len(rows)}
+    features = {name: datasets.Value("string") for name in (*columns, *more)}
+    return datasets.Dataset.from_dict({**columns, **more}, features=datasets.Features(features))
+
+
 ENTRIES = (
     DataSet(
         "country-facts",
@@ -187,5 +212,18 @@ ENTRIES = (
         note="ODbL-1.0: fetched, never shipped; of the project mledoze/countries. A "
         "country with several capitals, languages, currencies or neighbours has one row for each; "
         "unknown facts have no row. `right_answers` has all of them.",
+    ),
+    DataSet(
+        "country-names",
+        "the names of 250 countries in 23 languages",
+        (PACKAGE,),
+        LICENCE,
+        False,
+        5_750,
+        "0ab0a2706ea5c960484ca630dd2407a81f39c5f56a5222c345944e4cecbcf246",
+        names,
+        "country",
+        note="ODbL-1.0: fetched, never shipped; of the project mledoze/countries. Languages by "
+        "their code in ISO 639-3.",
     ),
 )

@@ -26,8 +26,7 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits, able
 from expunge.models.modes import evaluating
 from expunge.recipe import Record, Role, Trained
-from expunge.run import Run
-from expunge.signals.ask import on_device
+from expunge.run import Run, on_device
 
 SETTLED = 1e-9
 """Gradient norm a row at which Newton's method has found the minimum, in double precision."""

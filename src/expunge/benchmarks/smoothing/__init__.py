@@ -1,0 +1,1 @@
+"""Whether smoothed forgetting resists relearning where plain forgetting went as far."""
