@@ -137,3 +137,39 @@ def test_what_failed_is_kept_without_names_and_addresses(probe: Probe, later: La
     later(timedelta(minutes=16))
     tried(probe, "requester", PASSWORD)
     assert len(probe.rows("failures")) == 1  # of the address, with none that counts
+
+
+@pytest.mark.parametrize("field", ["name", "password"])
+def test_a_text_of_marks_that_is_long_costs_an_unknown_caller_no_time(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """To normalise takes the square of the length: a minute for a body of 1 MiB, beside which
+    nothing else is answered."""
+    longest = []
+
+    def normalize(form: str, text: str) -> str:
+        longest.append(len(text))
+        return text
+
+    monkeypatch.setattr("unicodedata.normalize", normalize)
+    sent = {"name": "operator", "password": PASSWORD, field: "e" + "\u0300\u0316" * 50_000}
+    assert probe.client().post(SIGN_IN, data=sent).status_code == 401
+    assert longest
+    assert max(longest) <= 4097
+
+
+def test_a_password_that_was_changed_while_its_hash_was_renewed_opens_nothing(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody changes it after the old one was verified, and before the session is opened."""
+    passwords, own = probe.here.passwords, probe.ids["operator"]
+    monkeypatch.setattr(passwords, "outdated", lambda stored: True)
+    hashed = passwords.hashed
+
+    def meanwhile(secret: str) -> str:
+        accounts.set_password(probe.ledger, own, hashed("quite another one 7"))
+        return hashed(secret)
+
+    monkeypatch.setattr(passwords, "hashed", meanwhile)
+    assert tried(probe, "operator", PASSWORD).status_code == 401
+    assert probe.rows("sessions") == []

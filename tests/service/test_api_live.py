@@ -3,14 +3,16 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from api_world import World, problem
+from api_world import MODEL, World, problem
 
 from expunge.ledger import accounts
-from expunge.ledger.following import progress
+from expunge.ledger.accounts import Role
+from expunge.ledger.following import Progress, progress
 
 pytest_plugins = ["api_fixtures"]
 
@@ -141,3 +143,29 @@ def test_progress_tells_the_runs_about_a_request_and_when_it_is_over(world: Worl
         client("operator").post(f"/v1/requests/{request}/revocation", json={"reason": "r"})
     asked_back = progress(world.ledger, request)
     assert ([s.kind for s in asked_back.steps], asked_back.over) == (["revoke"], False)
+
+
+@pytest.mark.parametrize("withdrawn", ["key", "role"])
+def test_a_stream_ends_for_who_may_not_see_it_while_progress_comes(
+    world: World, monkeypatch: pytest.MonkeyPatch, withdrawn: str
+) -> None:
+    """A requester keeps a role that sees requests, but not those of others."""
+    request = world.working.ask("subject", "writer 3")
+    own = accounts.by_name(world.ledger, "operator")
+    assert own is not None
+    [key] = accounts.keys(world.ledger, own.id)
+    found, looks = progress(world.ledger, request), []
+
+    def another(_ledger: object, _request: str) -> Progress:
+        looks.append(1)
+        if len(looks) == 3:
+            if withdrawn == "key":
+                accounts.revoke_key(world.ledger, key.id)
+            else:
+                accounts.grant(world.ledger, own.id, MODEL, Role.REQUESTER)
+        return replace(found, updated=str(len(looks)))
+
+    monkeypatch.setattr("expunge.service.live.progress", another)
+    with world.asking(heartbeat=0.1, poll=0.02, stream_time=20) as client:
+        assert client("operator").get(f"/v1/requests/{request}/events").status_code == 200
+    assert 3 <= len(looks) < 300

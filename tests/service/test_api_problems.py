@@ -266,3 +266,48 @@ def test_what_the_ledger_refuses_is_its_own_sentence(
     with lived.asking() as client:
         told = problem(client("operator").get(f"/v1/models/{MODEL}/history"), 422)
         assert told["detail"] == "Something was given; something else is expected."
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_time_that_is_none_in_another_zone_is_refused(common: Any, time: str) -> None:
+    world, client = common
+    operator, where = client("operator"), f"/v1/models/{MODEL}"
+    keys = f"/v1/accounts/{world.account('requester')}/keys"
+    for answer in (
+        operator.post(WHERE, json=asked("writer 3", deadline=time)),
+        operator.get(f"{where}/seal-plan", params={"before": time}),
+        operator.post(f"{where}/seals", json={"before": time}),
+        client("admin").post(keys, json={"label": "a key", "expires_at": time}),
+    ):
+        problem(answer, 422)
+
+
+def test_days_that_lead_beyond_the_calendar_are_refused(common: Any) -> None:
+    _, client = common
+    for name in ("warn_days", "deadline_days"):
+        body = {"name": "other", "run_file": "good.yaml", "policy": {name: 1e9}}
+        told = problem(client("admin").post("/v1/models", json=body), 422)
+        assert name in told["detail"]
+
+
+@pytest.mark.parametrize("model", ["\\ud800", "\\u0000", "Digits", "**", ""])
+def test_a_role_is_given_for_what_can_be_a_model(common: Any, model: str) -> None:
+    _, client = common
+    body = f'{{"name": "bob", "grants": {{"{model}": "auditor"}}}}'
+    sent = {"content": body, "headers": {"Content-Type": "application/json"}}
+    problem(client("admin").post("/v1/accounts", **sent), 422)
+
+
+def test_who_is_not_known_is_not_told_where_the_database_is(world: World) -> None:
+    with world.asking() as client:
+        world.ledger.database.close()
+        for file in world.folder.glob("ledger.db*"):
+            file.rename(file.with_name(f"away-{file.name}"))
+        for path in ("/v1/me", "/v1/models"):
+            answer = client("operator").get(path)
+            problem(answer, 503)
+            assert str(world.folder) not in answer.text
+        sent = {"name": "operator", "password": "not this one"}
+        answer = client("").post("/sign-in", data=sent)
+        assert answer.status_code == 503
+        assert str(world.folder) not in answer.text

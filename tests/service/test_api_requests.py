@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -110,3 +111,17 @@ def test_a_cursor_comes_back_as_it_was_and_no_other_is_taken() -> None:
             paging.read(cursor, int)
     with pytest.raises(Problem):
         paging.read(paging.written([2**70]), int)
+
+
+def test_a_requester_is_told_of_no_deadline_of_others(world: World) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    with world.asking() as client:
+        sent = asked("writer 1", deadline=soon)
+        [own, other] = [
+            client(name).post(WHERE, json=sent).json()["request"]
+            for name in ("requester", "another")
+        ]
+        for who, seen in (("requester", [own]), ("another", [other]), ("auditor", [own, other])):
+            [listed] = client(who).get("/v1/models").json()["models"]
+            whole = client(who).get(f"/v1/models/{MODEL}").json()
+            assert sorted(listed["due_soon"]) == sorted(whole["due_soon"]) == sorted(seen)

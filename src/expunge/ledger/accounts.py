@@ -28,6 +28,8 @@ EVERY = "*"
 """What stands for every model, in a grant."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 """Names of accounts: no two look alike, and none needs an escape anywhere."""
+TYPED = 256
+"""Characters of a name as somebody types it; more are no name."""
 LABEL = 100
 """Characters of a key's label."""
 SECRET = 32
@@ -143,8 +145,15 @@ def now() -> datetime:
 
 
 def folded(name: str) -> str:
-    """A name in the one form in which names are compared."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    """A name in the one form in which names are compared; "" of what is too long to be one.
+
+    To normalise takes the square of the length of a text of combining marks, and whoever signs in
+    is not known yet.
+    """
+    given = name.strip()
+    if len(given) > TYPED:
+        return ""
+    return unicodedata.normalize("NFKC", given).strip().casefold()
 
 
 def checked_name(name: str) -> str:
@@ -293,15 +302,18 @@ def set_password(
 
 
 def rehash(ledger: Ledger, known: Account, password_hash: str) -> Account:
-    """Replace the hash of the same password by one of another cost; the account as it is then."""
+    """Replace the hash of the same password by one of another cost; the account as it is then.
+
+    As it was known, where its password changed meanwhile: then the old one opens no session.
+    """
     columns = tables.accounts.c
     with ledger.database.writing() as connection:
-        connection.execute(
+        changed = connection.execute(
             update(tables.accounts)
             .where(columns.id == known.id, columns.password_hash == known.password_hash)
             .values(password_hash=password_hash)
         )
-        return _account(connection, known.id)
+        return _account(connection, known.id) if changed.rowcount else known
 
 
 def grant(ledger: Ledger, identifier: str, model: str, role: Role) -> None:
@@ -617,13 +629,14 @@ def _later(text: str) -> str:
     """A time to come, as the ledger writes it."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        until = None if moment.tzinfo is None else stamp(moment)
+    except (ValueError, OverflowError):  # the first and the last day are none in another zone
+        until = None
+    if until is None:
         raise ExpungeError(
             f"The time {text!r} is none; give ISO 8601 with a time zone, such as "
             "2027-01-15T00:00:00+01:00."
         )
-    if moment <= now():
+    if until <= stamp(now()):
         raise ExpungeError(f"The time {text} is past; give one to come.")
-    return stamp(moment)
+    return until

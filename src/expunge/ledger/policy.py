@@ -16,6 +16,8 @@ from expunge.errors import ExpungeError, first_line
 from expunge.ledger.opening import Ledger
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LATEST = 1_000_000
+"""Days; more may lead beyond the last year that a calendar has."""
 
 
 class _Strict(BaseModel):
@@ -111,12 +113,12 @@ class Policy(_Strict):
         default=1,
         description="Requests that are answered together in one version, in arrival order.",
     )
-    deadline_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    deadline_days: Annotated[float, Field(gt=0, le=LATEST, allow_inf_nan=False)] = Field(
         default=30.0,
         description="Days to answer a request that brings no deadline. A month is what Article "
         "12(3) of the GDPR grants.",
     )
-    warn_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    warn_days: Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)] = Field(
         default=7.0, description="Days before a deadline from which `status` warns."
     )
     revocation: Revocation = Revocation()

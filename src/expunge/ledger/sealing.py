@@ -86,11 +86,11 @@ def sealed_requests(ledger: Ledger, model: Record, before: str | None) -> list[R
 def _moment(given: str) -> str:
     try:
         found = datetime.fromisoformat(given)
-    except ValueError:
+        return stamp(found if found.tzinfo else found.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):  # the first and the last day are none in another zone
         raise ExpungeError(
             f"The time {given!r} was given; a day or a time is expected, such as 2026-01-31."
         ) from None
-    return stamp(found if found.tzinfo else found.replace(tzinfo=UTC))
 
 
 def _check_weights(past: StoredHistory, requests: Collection[str]) -> None:

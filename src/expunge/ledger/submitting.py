@@ -284,6 +284,6 @@ def _moment(given: str) -> str | None:
     """A time as the ledger writes it, or None where it is none or has no zone."""
     try:
         found = datetime.fromisoformat(given)
-    except ValueError:
+        return None if found.tzinfo is None else stamp(found)
+    except (ValueError, OverflowError):  # the first and the last day are none in another zone
         return None
-    return None if found.tzinfo is None else stamp(found)

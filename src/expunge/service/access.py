@@ -121,6 +121,9 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
 )
 """What each role may."""
 
+WATCHED = frozenset({Permission.SEE_SCOPE, Permission.SEE_ANSWERS, Permission.SEE_CERTIFICATE})
+"""What is put down when it is read, and when somebody was kept from reading it."""
+
 On = Literal["model", "request", "run", "everything", "somewhere"]
 """What a rule is asked about: the model of the path (``{model}``), that of the request
 (``{request_id}``) or run (``{run_id}``) of the path, the whole ledger, or any model at all."""
@@ -248,16 +251,22 @@ class Rule:
         return actor
 
     def _check(self, here: Service, request: Request, actor: Actor) -> None:
+        watched = request.method not in SAFE or self.permission in WATCHED
         if self.on == "everything":
             allowed_, model, target = actor.may(self.permission), None, None
         elif self.on == "somewhere":
             allowed_, model, target = actor.may_somewhere(self.permission), None, None
         else:
-            model, target = _subject(here, request, actor, self.on)
+            try:
+                model, target = _subject(here, request, actor, self.on)
+            except UnknownError:
+                if watched:  # of what is there and what is not alike, so that no time tells
+                    _put_refusal_down(here, actor, self.permission, None, None)
+                raise
             allowed_ = actor.may(self.permission, model)
         if allowed_:
             return
-        if request.method not in SAFE or self.permission is Permission.SEE_ANSWERS:
+        if watched:
             _put_refusal_down(here, actor, self.permission, model, target)
         where = "" if model is None else f" for {model!r}"
         raise ForbiddenError(
@@ -402,6 +411,14 @@ def renewed(here: Service, actor: Actor) -> Actor | None:
         return None if found is None else _actor(found[1], session=actor.session)
     held = accounts.key_with_account(here.ledger, actor.key or "")
     return None if held is None else _actor(held[1], key=held[0].id)
+
+
+def sees_request(here: Service, actor: Actor, model: str, request: str) -> bool:
+    """Whether the actor may know that a request for a model is there: one's own, or any."""
+    return actor.may(Permission.SEE_ALL_REQUESTS, model) or (
+        actor.may(Permission.SEE_REQUEST, model)
+        and actions.has_asked(here.ledger, actor.account, request)
+    )
 
 
 def put_down(
@@ -570,10 +587,7 @@ def _subject(here: Service, request: Request, actor: Actor, on: On) -> tuple[str
 def _sees(here: Service, actor: Actor, on: On, model: str, target: str) -> bool:
     if on == "run":
         return actor.may(Permission.SEE_RUNS, model)
-    return actor.may(Permission.SEE_ALL_REQUESTS, model) or (
-        actor.may(Permission.SEE_REQUEST, model)
-        and actions.has_asked(here.ledger, actor.account, target)
-    )
+    return sees_request(here, actor, model, target)
 
 
 def _model_of(ledger: Ledger, table: str, identifier: str) -> str | None:

@@ -33,13 +33,17 @@ async def events(
         here: the service.
         request: id of one that exists.
         last: id of the event that was received last.
-        allowed: asked at every sign of life.
+        allowed: asked as often as a sign of life is due, also while progress comes.
     """
     settings, sent = here.settings, last
     end = time.monotonic() + settings.stream_time
-    alive = time.monotonic()
+    alive = known = time.monotonic()
     yield f"retry: {AGAIN}\n\n".encode()
     while time.monotonic() < end and not here.stopping.is_set():
+        if time.monotonic() - known >= settings.heartbeat:
+            if not await allowed():
+                return
+            known = time.monotonic()
         found = await anyio.to_thread.run_sync(progress, here.ledger, request, limiter=here.reading)
         if found.mark != sent:
             yield written("progress", found)
@@ -48,8 +52,6 @@ async def events(
             yield written("end", found)
             return
         if time.monotonic() - alive >= settings.heartbeat:
-            if not await allowed():
-                return
             yield b": alive\n\n"
             alive = time.monotonic()
         await anyio.sleep(settings.poll)

@@ -19,6 +19,8 @@ from expunge.errors import ExpungeError
 
 SHORTEST, LONGEST = 12, 1024
 """Characters of a password."""
+TYPED = 4 * LONGEST + 1
+"""Characters of a password as it is typed that are looked at: four may become one."""
 GENERATED = 18
 """Random bytes of a password that is made for somebody: 144 bits."""
 REMEMBERED, MOST = 60.0, 4096
@@ -127,8 +129,11 @@ def check_password(password: str, name: str) -> None:
 
 
 def _normal(secret: str) -> str:
-    """One form for what keyboards write in several; lone surrogates cannot be hashed."""
-    return unicodedata.normalize("NFKC", secret).encode(errors="replace").decode()
+    """One form for what keyboards write in several; lone surrogates cannot be hashed.
+
+    Of a text that is too long as much as shows it: to normalise takes the square of its length.
+    """
+    return unicodedata.normalize("NFKC", secret[:TYPED]).encode(errors="replace").decode()
 
 
 def _mark(stored: str, secret: str) -> bytes:

@@ -78,6 +78,8 @@ BY_CLASS: tuple[tuple[type[ExpungeError], int], ...] = (
     (ExpungeError, 422),
 )
 """The status of an error of the rooms below; the first class that fits."""
+OUT_OF_REACH = "The ledger cannot be asked now; the same may succeed later."
+"""What whoever is not known is told of a database that is locked, full or away."""
 RETRY = "5"
 """Seconds after which what was out of reach may be asked again."""
 
@@ -156,7 +158,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ExpungeError)
     def told(request: Request, error: ExpungeError) -> Response:
         request.state.error = type(error).__name__
-        return answer(request, *of_error(error))
+        status, sentence = of_error(error)
+        if status != 500 and getattr(request.state, "account", None) is None:
+            # before anybody is known only the ledger is asked; the sentence names where it is
+            status, sentence = 503, OUT_OF_REACH
+        return answer(request, status, sentence)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:

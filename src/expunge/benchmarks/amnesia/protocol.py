@@ -29,7 +29,8 @@ CHOICES = (TRACED, STRONGEST, EARLY, LATE, RANDOM, EVERY_MLP, EVERYTHING)
 
 STRIDES: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(CHOICES, (0.12, 0.08, 0.05)),
-    EVERYTHING: (0.05, 0.03, 0.02),
+    EVERY_MLP: (0.08, 0.12, 0.05),
+    EVERYTHING: (0.03, 0.05, 0.02),
 }
 """Shares of a typical weight that a step moves each weight by: the strength of each choice. The
 first of each was found on draw 100; less moves, so each step leads further."""

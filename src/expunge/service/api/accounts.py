@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from expunge.errors import ConflictError, ForbiddenError, UnknownError
 from expunge.ledger import accounts
@@ -44,8 +44,9 @@ SENT: Mapping[Role, ModelRole] = {
     Role.AUDITOR: "auditor",
 }
 """Roles as they are sent: an admin's is the account's own, and none of a model."""
+GrantedModel = Annotated[str, StringConstraints(pattern=rf"^({NAME.pattern}|\*)$")]
 Grants = Annotated[
-    dict[str, ModelRole],
+    dict[GrantedModel, ModelRole],
     Field(description="Roles by the name of a model; `*` stands for every model."),
 ]
 Time = Annotated[str, Field(description="ISO 8601 with a time zone.", max_length=64)]
@@ -105,7 +106,7 @@ class AccountChange(Given):
     admin: bool | None = None
     disabled: bool | None = Field(default=None, description="Ends its sessions; its keys rest.")
     password: SecretStr | None = Field(default=None, max_length=4096)
-    grants: dict[str, ModelRole | None] = Field(
+    grants: dict[GrantedModel, ModelRole | None] = Field(
         default_factory=dict,
         description="Roles by the name of a model or `*`; null takes one away.",
         examples=[{"emoji": "auditor", "digits": None}],
@@ -248,8 +249,9 @@ def change_account(
     here: Here, actor: Manager, account_id: AccountId, given: AccountChange
 ) -> AccountShown:
     """Change an account: all that is asked for, or nothing."""
-    own = accounts.account(here.ledger, account_id)
-    with doing(here, actor, Permission.MANAGE_ACCOUNTS, own.id, what="change account"):
+    with doing(here, actor, Permission.MANAGE_ACCOUNTS, what="change account") as act:
+        own = accounts.account(here.ledger, account_id)
+        act.target = own.id
         changed = accounts.change(
             here.ledger,
             own.id,
@@ -270,8 +272,8 @@ def list_keys(here: Here, actor: Manager, account_id: AccountId) -> Keys:
 @router.post("/accounts/{account_id}/keys", status_code=201)
 def issue_key(here: Here, actor: Manager, account_id: AccountId, given: NewKey) -> IssuedKey:
     """Make a key for an account."""
-    own = accounts.account(here.ledger, account_id)
     with doing(here, actor, Permission.MANAGE_ACCOUNTS, what="make key") as act:
+        own = accounts.account(here.ledger, account_id)
         issued = _issued(here, own.id, given)
         act.target = issued.id
         return issued
@@ -282,14 +284,15 @@ def revoke_key(here: Here, actor: Oneself, key_id: KeyId) -> None:
     """Revoke a key: one's own, or, as an admin, any. It opens nothing from now on."""
     manages = actor.may(Permission.MANAGE_ACCOUNTS)
     unknown = UnknownError(f"There is no key {key_id!r} that this account may revoke.")
-    try:
-        key = accounts.key(here.ledger, key_id)
-    except UnknownError:
-        raise unknown from None
-    if key.account != actor.account and not manages:
-        raise unknown
     permission = Permission.MANAGE_ACCOUNTS if manages else Permission.ONESELF
-    with doing(here, actor, permission, key.id, what="revoke key"):
+    with doing(here, actor, permission, what="revoke key") as act:
+        try:
+            key = accounts.key(here.ledger, key_id)
+        except UnknownError:
+            raise unknown from None
+        act.target = key.id
+        if key.account != actor.account and not manages:
+            raise unknown
         accounts.revoke_key(here.ledger, key.id)
 
 

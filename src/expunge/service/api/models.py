@@ -1,16 +1,18 @@
 """Models: which there are, what may be asked of them, how they got where they are, their seal."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger import asking, looking, sealing
+from expunge.ledger.actions import asked_by
 from expunge.ledger.advising import Advice, advise
 from expunge.ledger.identifying import identify
 from expunge.ledger.material import Source
-from expunge.ledger.opening import Ledger, model_row
+from expunge.ledger.opening import model_row
 from expunge.ledger.policy import policy_of
 from expunge.ledger.previewing import preview
 from expunge.ledger.registering import Columns as KnownColumns
@@ -39,7 +41,11 @@ def list_models(
     """Models with what waits for them: those that the account has a role for."""
     found = looking.status(here.ledger)["models"]
     return told.Models(
-        models=[told.ModelSummary.of(n, own) for n, own in found.items() if actor.sees(n)]
+        models=[
+            told.ModelSummary.of(n, _seen(here, actor, n, own))
+            for n, own in found.items()
+            if actor.sees(n)
+        ]
     )
 
 
@@ -52,11 +58,16 @@ async def register_model(
 ) -> told.ModelDetail:
     """Register a model from a run file that lies in the folder of run files; it takes as long as
     the model takes to be read and measured."""
-    source = Source.of_run_file(_run_file(here.settings, given.run_file))
-    with doing(here, actor, Permission.REGISTER, model=given.name):
-        await computed(here, register, here.ledger, given.name, source, given.policy)
+
+    def made() -> told.ModelDetail:
+        with doing(here, actor, Permission.REGISTER, model=given.name):
+            source = Source.of_run_file(_run_file(here.settings, given.run_file))
+            register(here.ledger, given.name, source, given.policy)
+        return _detail(here, actor, given.name)
+
+    found = await computed(here, made)
     response.headers["Location"] = f"/v1/models/{given.name}"
-    return _detail(here.ledger, given.name)
+    return found
 
 
 @router.get("/models/{model}")
@@ -66,7 +77,7 @@ def show_model(
     model: ModelName,
 ) -> told.ModelDetail:
     """A model, its policy, and what its current version scores."""
-    return _detail(here.ledger, model)
+    return _detail(here, actor, model)
 
 
 @router.get("/models/{model}/columns")
@@ -224,10 +235,21 @@ def _run_file(settings: Settings, given: str) -> Path:
     return lying[given]
 
 
-def _detail(ledger: Ledger, model: str) -> told.ModelDetail:
+def _seen(here: Service, actor: Actor, model: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the status says of a model, without the ids of requests that are not to be seen."""
+    if actor.may(Permission.SEE_ALL_REQUESTS, model):
+        return found
+    own = asked_by(here.ledger, actor.account)
+    listed = {name: found[name] for name in ("overdue", "due soon")}
+    return {**found, **{n: ids and [i for i in ids if i in own] for n, ids in listed.items()}}
+
+
+def _detail(here: Service, actor: Actor, model: str) -> told.ModelDetail:
+    ledger = here.ledger
     row, version = version_row(ledger, model)
     figures = read_figures(ledger, version)
-    summary = told.ModelSummary.of(model, looking.status(ledger, model)["models"][model])
+    found = looking.status(ledger, model)["models"][model]
+    summary = told.ModelSummary.of(model, _seen(here, actor, model, found))
     return told.ModelDetail(
         **summary.model_dump(),
         family=row["family"],

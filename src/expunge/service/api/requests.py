@@ -15,7 +15,15 @@ from expunge.ledger.showing_answers import answers
 from expunge.ledger.submitting import Submission, submit
 from expunge.ledger.tables import RequestState
 from expunge.service import live, paging
-from expunge.service.access import Actor, Permission, allowed, doing, put_down, renewed
+from expunge.service.access import (
+    Actor,
+    Permission,
+    allowed,
+    doing,
+    put_down,
+    renewed,
+    sees_request,
+)
 from expunge.service.api import asked, told
 from expunge.service.api.asked import ModelName, RequestId
 from expunge.service.api.models import scope_of
@@ -232,7 +240,7 @@ async def _counted(
 
     async def still() -> bool:
         now: Actor | None = await _looked(renewed, here, actor)
-        return now is not None and now.may(Permission.SEE_REQUEST, model)
+        return now is not None and await _looked(sees_request, here, now, model, request)
 
     here.listeners += 1
     try:

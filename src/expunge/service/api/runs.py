@@ -50,6 +50,10 @@ async def verify_ledger(
     given: asked.Check,
 ) -> told.Checked:
     """Check the chain, every row, object and certificate, and rebuild what is in use."""
-    with doing(here, actor, Permission.VERIFY):
-        found = await computed(here, verify, here.ledger, rebuild=given.rebuild)
-    return told.Checked(**{**vars(found), "faults": list(found.faults)}, holds=found.holds)
+
+    def checked() -> told.Checked:
+        with doing(here, actor, Permission.VERIFY):
+            found = verify(here.ledger, rebuild=given.rebuild)
+        return told.Checked(**{**vars(found), "faults": list(found.faults)}, holds=found.holds)
+
+    return await computed(here, checked)
