@@ -396,9 +396,18 @@ class Client:
         """What a seal would do; nothing is changed."""
         return _made(Plan, self._get(_at("models", model, "seal-plan"), {"before": before}))
 
-    def seal(self, model: str, before: str | None = None) -> str:
-        """Queue a seal; the id of its run. Once a worker has begun, nothing undoes it."""
-        return str(self._post(_at("models", model, "seals"), {"before": before})["run"])
+    def seal(
+        self, model: str, before: str | None = None, planned: Sequence[str] | None = None
+    ) -> str:
+        """Queue a seal; the id of its run. Once a worker has begun, nothing undoes it.
+
+        Args:
+            model: its name.
+            before: requests published before this time (ISO 8601); all by default.
+            planned: ids that the plan listed; nothing is sealed where there are others by now.
+        """
+        asked = {"before": before, "planned": None if planned is None else list(planned)}
+        return str(self._post(_at("models", model, "seals"), asked)["run"])
 
     def _get(self, where: str, query: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
         given = {name: value for name, value in query.items() if value is not None}

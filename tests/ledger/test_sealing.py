@@ -8,7 +8,7 @@ import pytest
 import small_model
 from small_model import ASCENT, OPEN, Dying, Killed, Working, tables
 
-from expunge.errors import ExpungeError
+from expunge.errors import ConflictError, ExpungeError
 from expunge.ledger import looking, runs
 from expunge.ledger.asking import revoke, seal
 from expunge.ledger.collecting import collect
@@ -65,7 +65,9 @@ def test_nothing_that_is_left_opens_to_what_was_forgotten(working: Make) -> None
     assert {kind for kind, _, _ in foreseen.objects} >= {"base", "delta", "scope", "rows"}
     assert verify(made.ledger).faults == ()
 
-    seal(made.ledger, "digits")
+    with pytest.raises(ConflictError, match="Other requests would be sealed than the plan listed"):
+        seal(made.ledger, "digits", planned=foreseen.requests[1:])  # one was published since
+    seal(made.ledger, "digits", planned=foreseen.requests)
     assert made.work() == ["published"]
 
     after = wrapped_keys(made)

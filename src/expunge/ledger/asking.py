@@ -1,6 +1,7 @@
 """Verbs on what was asked: revoke a request, seal a history, cancel what waits, retry what was
 refused or failed. All of it waits in the queue of runs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -62,23 +63,35 @@ def revoke(ledger: Ledger, request: str, role: str, reason: str) -> str:
     return run
 
 
-def seal(ledger: Ledger, model: str, before: str | None = None) -> str:
+def seal(
+    ledger: Ledger,
+    model: str,
+    before: str | None = None,
+    planned: Collection[str] | None = None,
+) -> str:
     """Queue the seal of a model's history; the id of the run.
 
     Args:
         ledger: where.
         model: its name.
         before: ISO 8601; requests published before it. All of them by default.
+        planned: ids of the requests that a plan listed; whichever they are by default.
 
     Raises:
         ExpungeError: there is nothing to seal, or a request is suppressed by a guard alone.
+        ConflictError: other requests would be sealed than were planned.
     """
     with ledger.database.reading() as connection:
         row = model_row(connection, model)
-    taken = sealed_requests(ledger, row, before)
+    taken = [request["id"] for request in sealed_requests(ledger, row, before)]
+    if planned is not None and set(planned) != set(taken):
+        raise ConflictError(
+            "Other requests would be sealed than the plan listed, so nothing was sealed; read the "
+            "new plan."
+        )
     with ledger.database.writing() as connection:
         _check_not_asked(connection, row["id"], SEAL)
-        return begin(connection, row["id"], SEAL, [request["id"] for request in taken])
+        return begin(connection, row["id"], SEAL, taken)
 
 
 def cancel(ledger: Ledger, what: str, role: str, reason: str) -> str:

@@ -115,6 +115,10 @@ class Seal(BaseModel):
     before: Word | None = Field(
         default=None, description="Requests published before this time (ISO 8601); all by default."
     )
+    planned: list[Word] | None = Field(
+        default=None,
+        description="Ids that the plan listed: nothing is sealed where there are others by now.",
+    )
 
 
 class Check(BaseModel):

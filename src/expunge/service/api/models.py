@@ -193,7 +193,7 @@ def seal_model(
     """Queue a seal: the history becomes a new base, and what could bring the forgotten back is
     destroyed. Until a worker begins, its run can be cancelled; then nothing undoes it."""
     with doing(here, actor, Permission.SEAL, model=model) as act:
-        act.target = asking.seal(here.ledger, model, given.before)
+        act.target = asking.seal(here.ledger, model, given.before, given.planned)
     return told.Queued(run=act.target)
 
 

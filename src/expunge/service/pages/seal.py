@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import Response
 
-from expunge.errors import ConflictError, ExpungeError
+from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical, sha256
 from expunge.ledger.queueing import SEAL
 from expunge.service.access import Actor, Permission, allowed
@@ -60,12 +60,7 @@ def confirm(
             raise ExpungeError(
                 f"The model's name was not typed, so nothing was sealed; type {model} to confirm."
             )
-        if api.plan_seal(here, actor, model, before or None).requests != planned.split():
-            raise ConflictError(
-                "Other requests would be sealed than the plan listed, so nothing was sealed; read "
-                "the new plan."
-            )
-        api.seal_model(here, actor, model, Seal(before=before or None))
+        api.seal_model(here, actor, model, Seal(before=before or None, planned=planned.split()))
     except UNUSABLE as error:
         return _page(request, here, actor, model, before, refusal(error))
     return over(f"/models/{model}/seal")
