@@ -28,6 +28,7 @@ LANGUAGE_METHODS = (
     "satimp",
     "selective-amnesia",
     "simnpo",
+    "stranger-level",
     "undial",
     "wga",
 )

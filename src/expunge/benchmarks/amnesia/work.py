@@ -196,7 +196,7 @@ class Looks:
         assert isinstance(retain, TensorSamples)
         order = torch.randperm(len(retain), generator=Run(seed).generator("amnesia/looks"))
         self.forget, self.retain = forget, retain.select(order[:LOOKED_AT])
-        self.curve: list[tuple[int, float, float]] = []
+        self.curve: list[list[float]] = []  # as it is stored and read again
         self.matched: tuple[int, nn.Module] | None = None
         self.most = -1.0
 
@@ -205,7 +205,7 @@ class Looks:
         if step % LOOK:
             return
         forget, retain = (self._right(model, rows) for rows in (self.forget, self.retain))
-        self.curve.append((step, forget, retain))
+        self.curve.append([step, forget, retain])
         if forget <= MATCHED and retain > self.most:
             # in a descent only what moves has a gradient, and relearning moves all
             self.matched = step, copy.deepcopy(model).requires_grad_(True)

@@ -274,7 +274,7 @@ def relearned(
     curve: list[tuple[float, float]] = []
 
     def asked(model: nn.Module) -> float:
-        chosen = one.answers(model, [*shown, *others], run).chosen.float()
+        chosen = one.answers(model, [*shown, *others], run).chosen.double()
         curve.append((float(chosen[: len(shown)].mean()), float(chosen[len(shown) :].mean())))
         return curve[-1][0]
 
@@ -285,8 +285,8 @@ def relearned(
 def _shares(answers: Answers) -> dict[str, Any]:
     return {
         "questions": len(answers.chosen),
-        "chosen": float(answers.chosen.float().mean()),
-        "exact": float(answers.exact.float().mean()),
+        "chosen": float(answers.chosen.double().mean()),
+        "exact": float(answers.exact.double().mean()),
     }
 
 
