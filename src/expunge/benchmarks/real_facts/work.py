@@ -56,7 +56,7 @@ ATTACK = AdamW(5e-5)
 """How relearning descends, all that is shown in every step."""
 
 RATES: Mapping[str, float] = {"rmu": 3e-4}
-"""Learning rates of methods without a preset for language models, found on the development half."""
+"""Of methods without a preset for language models; the largest tried that kept the model."""
 
 MISLED = 100.0
 """Coefficient of RMU: in the layer that it steers, states of this model are about as long."""
