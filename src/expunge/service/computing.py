@@ -10,7 +10,7 @@ from expunge.service.problems import Problem
 from expunge.service.state import Service
 
 T = TypeVar("T")
-WAITING = 16
+WAITING = 64
 """Calls that may wait for their turn; another is refused."""
 
 
