@@ -23,7 +23,7 @@ MODEL = "faulty"
 BACK = timedelta(days=400)
 """How far the clock goes back."""
 UNDER_WAY = 60.0
-"""Seconds in which a worker must have begun a run; it does within one."""
+"""Seconds in which a worker must have begun a run (it does within one), and that it is held."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class _Trial:
     def two_workers(self, sqlite: bool) -> Outcome:
         """A second worker beside one: refused on SQLite; on PostgreSQL it takes over."""
         request = self.request()
-        first = self.nursery.fork(worked, self.site)
-        self.wait_for_work()
+        first = self.held()
         second = self.nursery.fork(worked, self.site)
         if sqlite:
             refused = self.nursery.end(second)
+            self.gate.touch()
             self.nursery.end(first)
             said = refused.said or "the second was not refused"
             return self.judged("two workers", request, said, "Another worker" in said)
@@ -142,9 +142,9 @@ class _Trial:
     def stopped(self, server: Server) -> Outcome:
         """The database stops in the middle of a run, and comes back when the worker has ended."""
         request = self.request()
-        process = self.nursery.fork(worked, self.site)
-        self.wait_for_work()
+        process = self.held()
         server.stop()
+        self.gate.touch()
         ended = self.nursery.end(process, UNDER_WAY)
         server.start()
         said = (
@@ -173,8 +173,15 @@ class _Trial:
         interrupted = any(run["state"] == "interrupted" for run in runs)
         return f"{row['state']}, the run interrupted" if interrupted else str(row["state"])
 
-    def wait_for_work(self) -> None:
-        """Wait until a run is at a step."""
+    @property
+    def gate(self) -> Path:
+        """The file that a held worker waits for."""
+        return self.site.keys.parent / "gate"
+
+    def held(self) -> int:
+        """A worker in the middle of a run, which goes on when the gate is there; its process."""
+        self.gate.unlink(missing_ok=True)
+        process = self.nursery.fork(_worked_when, self.site, self.gate)
         ledger, end = self.site.open(), time.monotonic() + UNDER_WAY
         while not any(r["state"] == "running" for r in status(ledger)["runs"]):
             if time.monotonic() > end:
@@ -183,6 +190,7 @@ class _Trial:
                 )
             time.sleep(POLL)
         ledger.database.close()
+        return process
 
     def judged(self, fault: str, request: str, said: str, clear: bool) -> Outcome:
         """Let a worker finish that nothing disturbs, and verify the ledger."""
@@ -208,6 +216,20 @@ def _finished(site: Site) -> list[str]:
     """What is wrong after a worker has done what was left."""
     worked(site)
     return _faults(site)
+
+
+def _worked_when(site: Site, gate: Path) -> dict[str, str]:
+    """A worker's work that stands still before an object is written until a file is there."""
+    kept = vault.Folder.keep
+
+    def keep(folder: vault.Folder, staged: Path, path: str) -> None:
+        end = time.monotonic() + UNDER_WAY
+        while not gate.exists() and time.monotonic() < end:
+            time.sleep(POLL)
+        kept(folder, staged, path)
+
+    with mock.patch.object(vault.Folder, "keep", keep):
+        return worked(site)
 
 
 def _worked_without_space(site: Site, writes: int | None) -> dict[str, str]:
