@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from expunge.audit.matching import Level, Line, common_factor, matched
-from expunge.audit.strength import Search
+from expunge.changes.strength import Search
 from expunge.errors import ExpungeError
 from expunge.signals.accuracy import RETAINED_ACCURACY
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR

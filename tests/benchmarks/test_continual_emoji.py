@@ -7,7 +7,6 @@ import torch
 
 from expunge.aggregation import Cata, Mean, Sum
 from expunge.audit.course import matrix_of
-from expunge.audit.strength import Search, largest, smallest
 from expunge.benchmarks.continual_emoji import (
     TOLERANCE,
     Vectors,
@@ -21,6 +20,7 @@ from expunge.benchmarks.continual_emoji import (
 from expunge.benchmarks.setting import Setting
 from expunge.benchmarks.shipped import digits_dual_encoder
 from expunge.changes.delta import Delta
+from expunge.changes.strength import Search, largest, smallest
 from expunge.deployment import Deployment
 from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.negation import Negation

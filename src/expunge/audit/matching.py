@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from expunge.audit.strength import Search, largest
 from expunge.changes.delta import Delta
+from expunge.changes.strength import Search, largest
 from expunge.errors import ExpungeError
 from expunge.signals.metric import Metric
 

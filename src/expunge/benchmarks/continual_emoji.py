@@ -19,9 +19,9 @@ from torch import nn
 from expunge.aggregation.fold import fold_each
 from expunge.aggregation.protocol import Aggregation
 from expunge.audit.measure import Measured, Panel
-from expunge.audit.strength import Search, largest, smallest
 from expunge.benchmarks.setting import Setting
 from expunge.changes.delta import Delta
+from expunge.changes.strength import Search, largest, smallest
 from expunge.methods.protocol import Method
 
 Kind = Literal["original", "oracle", "rule", "best"]

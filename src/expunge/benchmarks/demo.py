@@ -17,7 +17,6 @@ from expunge.audit import oracle as oracles
 from expunge.audit.course import matrix_of
 from expunge.audit.measure import Measured
 from expunge.audit.persistence import PersistenceMatrix
-from expunge.audit.strength import Search
 from expunge.benchmarks import shipped
 from expunge.benchmarks.continual_emoji import (
     Configuration,
@@ -33,6 +32,7 @@ from expunge.benchmarks.demo_ledger import MODEL, Ledgered, through_the_ledger
 from expunge.benchmarks.registered import DIFFERENCE
 from expunge.benchmarks.setting import Setting
 from expunge.changes.history import History
+from expunge.changes.strength import Search
 from expunge.data import emoji_grid
 from expunge.data.samples import Samples
 from expunge.deployment import Deployment

@@ -334,7 +334,7 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
     without_answers(problem)
     if not isinstance(problem.family, HasLogits):
         return 1.0
-    now = _forget_loss(problem, problem.model, run)
+    now = forget_loss(problem, problem.model, run)
     forget = problem.data[Role.FORGET]
     guessing = math.log(classes_of(problem.family, problem.model, forget, run))
     goal = now + rise.of(problem) * max(0.0, guessing - now)
@@ -343,7 +343,7 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
     while low < high:
         middle = (low + high) // 2
         try:
-            losses[CLIMB[middle]] = _forget_loss(problem, model(CLIMB[middle]), run)
+            losses[CLIMB[middle]] = forget_loss(problem, model(CLIMB[middle]), run)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
             if middle == 0:
                 raise
@@ -467,7 +467,7 @@ def _share_right(problem: Problem, model: nn.Module, samples: Samples, run: Run)
     return float(predict(problem.family, model, samples, run).share_right()[0])
 
 
-def _forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
+def forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
     """Mean loss on the forget set."""
     values, forget = losses_of(problem.family), problem.data[Role.FORGET]
     total = 0.0

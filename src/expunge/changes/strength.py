@@ -44,7 +44,7 @@ def smallest(holds: Callable[[float], bool], search: Search) -> float | None:
     for k in range(1, search.points + 1):
         high = search.upper * k / search.points
         if holds(high):
-            return _bisected(holds, low, high, search.halvings)
+            return bisected(holds, low, high, search.halvings)
         low = high
     return None
 
@@ -58,7 +58,8 @@ def largest(holds: Callable[[float], bool], search: Search) -> float:
     return max(0.0, turned - width)
 
 
-def _bisected(holds: Callable[[float], bool], low: float, high: float, halvings: int) -> float:
+def bisected(holds: Callable[[float], bool], low: float, high: float, halvings: int) -> float:
+    """Where ``holds`` turns true between two points, after so many halvings; it holds there."""
     for _ in range(halvings):
         middle = (low + high) / 2
         if holds(middle):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from expunge.audit.strength import Search, largest, smallest
+from expunge.changes.strength import Search, largest, smallest
 from expunge.errors import ExpungeError
 
 SEARCH = Search(upper=4.0, points=8, halvings=6)
