@@ -113,10 +113,7 @@ def list_requests(
         after=paging.read(cursor, int),
         limit=limit,
     )
-    return Page(
-        items=[told.RequestSummary(**vars(row)) for row in found.rows],
-        next=paging.written(found.next),
-    )
+    return paging.page_of(found, lambda row: told.RequestSummary(**vars(row)))
 
 
 @router.get("/requests/{request_id}")
