@@ -7,6 +7,9 @@
 
 What the service refuses is raised as the error that the ledger itself raises. A call that can be
 sent twice without doing anything twice is tried again where the network or the service fails.
+
+What is answered is declared here and not taken from the ledger: to ask needs neither torch nor a
+database, and the service may be of another version.
 """
 
 import json
@@ -100,30 +103,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Detail:
+class Detail(Request):
     """All that is known of a request, without what it names.
 
     Attributes beside those of :class:`Request`:
         model: name of the model.
+        strength: how far the change is applied, where the request says so.
         versions: that its runs published.
         attempts: what was tried, and with which outcome.
         figures: what the current version scores on its rows; None before it is answered.
     """
 
-    request: str
     model: str
-    number: int
-    kind: str
-    state: str
-    reason: str | None
-    rows: int | None
-    method: str | None
     strength: float | None
-    priority: int
-    deadline: str | None
-    created: str
-    updated: str
-    sealed: bool
     versions: Sequence[str]
     attempts: Sequence[Mapping[str, str]]
     figures: Mapping[str, Any] | None

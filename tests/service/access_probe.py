@@ -5,8 +5,9 @@ import atexit
 import functools
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ from expunge.service.state import Here, Service
 
 CHEAP = Argon2(time_cost=1, memory_cost=8, parallelism=1)
 """Hashes that cost no time, for tests."""
+Later = Callable[[timedelta], None]
+"""Moves the clock."""
 PASSWORD = "correct horse battery"
 MODELS = ("digits", "emoji")
 REQUEST, OTHER_REQUEST, RUN = "r000000000001", "r000000000002", "u000000000001"

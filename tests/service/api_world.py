@@ -23,6 +23,7 @@ LEDGER_TESTS = Path(__file__).parents[1] / "ledger"
 if str(LEDGER_TESTS) not in sys.path:
     sys.path.insert(0, str(LEDGER_TESTS))
 
+from access_probe import CHEAP  # noqa: E402
 from small_model import OPEN, SOURCE, Working, material  # noqa: E402
 
 from expunge.ledger import accounts  # noqa: E402
@@ -31,11 +32,9 @@ from expunge.ledger.material import Source  # noqa: E402
 from expunge.ledger.opening import Ledger  # noqa: E402
 from expunge.ledger.registering import register  # noqa: E402
 from expunge.service.app import create_app  # noqa: E402
-from expunge.service.passwords import Argon2, Passwords  # noqa: E402
+from expunge.service.passwords import Passwords  # noqa: E402
 from expunge.service.settings import settings_of  # noqa: E402
 
-CHEAP = Argon2(time_cost=1, memory_cost=8, parallelism=1)
-"""Hashes that cost no time."""
 MODEL, ADDRESS = "digits", "http://127.0.0.1:8000"
 ROLES: Mapping[str, Role | None] = {
     "admin": None,
@@ -129,24 +128,28 @@ class World:
 
             yield client
 
-    @contextlib.contextmanager
-    def listening(self, **settings: Any) -> Iterator[str]:
+    def listening(self, **settings: Any) -> contextlib.AbstractContextManager[str]:
         """The address of a real server on a free port."""
-        app = self.app(**settings)
-        config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            app.state.service.stopping.set()
-            server.should_exit = True
-            thread.join()
+        return listening(self.app(**settings))
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address of a real server of a service on a free port, until the end of the block."""
+    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+        assert thread.is_alive(), "the server did not start"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        app.state.service.stopping.set()
+        server.should_exit = True
+        thread.join()
 
 
 def asked(*values: str, column: str = "subject", **more: Any) -> dict[str, Any]:

@@ -7,32 +7,25 @@ port in a thread of this process, and the worker works in another process.
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from access_probe import CHEAP, PASSWORD
+from api_world import LEDGER_TESTS, listening
+from small_model import Working
 from torch import nn
 
-LEDGER_TESTS = Path(__file__).parents[1] / "ledger"
-if str(LEDGER_TESTS) not in sys.path:
-    sys.path.insert(0, str(LEDGER_TESTS))
-
-from small_model import Working  # noqa: E402
-
-from expunge.ledger import accounts  # noqa: E402
-from expunge.ledger.accounts import Role  # noqa: E402
-from expunge.ledger.opening import Ledger  # noqa: E402
-from expunge.ledger.policy import Gate, Policy  # noqa: E402
-from expunge.service.app import create_app  # noqa: E402
-from expunge.service.passwords import Argon2, Passwords  # noqa: E402
-from expunge.service.settings import settings_of  # noqa: E402
+from expunge.ledger import accounts
+from expunge.ledger.accounts import Role
+from expunge.ledger.opening import Ledger
+from expunge.ledger.policy import Gate, Policy
+from expunge.service.app import create_app
+from expunge.service.passwords import Passwords
+from expunge.service.settings import settings_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -44,8 +37,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PASSWORD = "correct horse battery"
-CHEAP = Argon2(time_cost=1, memory_cost=8, parallelism=1)
 LENIENT = Policy(gate=Gate(kept=0.3, forgotten=1, re_emergence=1))
 WIDTHS = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
@@ -93,14 +84,9 @@ class World:
     @contextlib.contextmanager
     def worker(self) -> Iterator[None]:
         """A worker in another process."""
-        command = [sys.executable, "-m", "expunge.cli.entry", "ledger", "run", "--forever"]
-        command = [sys.executable, "-c", "from expunge.cli.entry import run; run()", *command[3:]]
-        command += [
-            "--ledger",
-            f"sqlite:///{self.folder / 'ledger.db'}",
-            "--keys",
-            str(self.folder / "keys"),
-        ]
+        words = ["ledger", "run", "--forever", "--ledger", f"sqlite:///{self.folder / 'ledger.db'}"]
+        words += ["--keys", str(self.folder / "keys")]
+        command = [sys.executable, "-c", "from expunge.cli.entry import run; run()", *words]
         known = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(LEDGER_TESTS), os.environ.get("PYTHONPATH", "")]),
@@ -119,28 +105,8 @@ class World:
 def served(folder: Path, network: nn.Module, **changes: Any) -> Iterator[World]:
     """A ledger in a folder, served until the end of the block."""
     working = Working.make(folder, network, **{"policy": LENIENT, **changes})
-    with serving(working.ledger) as address:
+    with listening(create_app(working.ledger, settings_of(argon2=CHEAP))) as address:
         yield World(working, folder, address)
-
-
-@contextlib.contextmanager
-def serving(ledger: Ledger) -> Iterator[str]:
-    """The address at which a ledger is served until the end of the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = create_app(ledger, settings_of(port=port, argon2=CHEAP))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-        assert thread.is_alive(), "the server did not start"
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 @dataclass

@@ -11,10 +11,7 @@ from expunge.ledger import accounts
 from expunge.service.access import CSRF_HEADER
 from expunge.service.passwords import MOST, Argon2, Passwords
 
-
-@pytest.fixture
-def probe(tmp_path: Path) -> Probe:
-    return Probe.make(untrained_ledger(tmp_path)).people("operator", "requester", "admin")
+pytest_plugins = ["access_fixtures"]
 
 
 def test_the_default_cost_is_the_second_recommended_one_of_rfc_9106() -> None:

@@ -1,37 +1,20 @@
 """Sessions of browsers: no fixation, strict cookies, an end, and the token of every change."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from access_probe import CHEAP, PASSWORD, Probe, untrained_ledger
+from access_probe import CHEAP, PASSWORD, Later, Probe, untrained_ledger
 
 from expunge.ledger import accounts
 from expunge.service.access import CSRF_HEADER, Actor, renewed
 from expunge.service.settings import settings_of
 
-Later = Callable[[timedelta], None]
+pytest_plugins = ["access_fixtures"]
+
 FORM = "/v1/probe/form"
 SIGN_IN = "/v1/probe/sign-in"
 RIGHT = {"name": "operator", "password": PASSWORD}
-
-
-@pytest.fixture
-def probe(tmp_path: Path) -> Probe:
-    return Probe.make(untrained_ledger(tmp_path)).people("operator", "requester", "admin")
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    """Moves the clock that sessions are reckoned by."""
-    begun, passed = accounts.now(), [timedelta()]
-    monkeypatch.setattr(accounts, "now", lambda: begun + passed[0])
-
-    def move(by: timedelta) -> None:
-        passed[0] += by
-
-    return move
 
 
 def test_a_cookie_that_was_planted_is_not_the_one_that_is_signed_in(probe: Probe) -> None:

@@ -1,36 +1,18 @@
 """Guessing passwords: five tries, waits that double, and nothing told about who has an account."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from access_probe import PASSWORD, Probe, untrained_ledger
+from access_probe import PASSWORD, Later, Probe
 from argon2 import PasswordHasher
 
 from expunge.ledger import accounts
 
+pytest_plugins = ["access_fixtures"]
+
 SIGN_IN = "/v1/probe/sign-in"
-Later = Callable[[timedelta], None]
-
-
-@pytest.fixture
-def probe(tmp_path: Path) -> Probe:
-    return Probe.make(untrained_ledger(tmp_path)).people("operator", "requester", "admin")
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    """Stops the clock that waits are reckoned by, and moves it."""
-    begun, passed = accounts.now(), [timedelta()]
-    monkeypatch.setattr(accounts, "now", lambda: begun + passed[0])
-
-    def move(by: timedelta) -> None:
-        passed[0] += by
-
-    return move
 
 
 def tried(probe: Probe, name: str, password: str = "wrong", host: str = "10.0.0.1") -> Any:

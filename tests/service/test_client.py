@@ -2,6 +2,8 @@
 twice only for what may be asked twice.
 """
 
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -165,3 +167,10 @@ def test_names_cannot_leave_their_place_in_the_address() -> None:
     paths = [request.url.raw_path.decode() for request in asked]
     assert all(path.startswith("/v1/models/") and path.count("/") == 3 for path in paths)
     assert not any("?" in path or path.endswith(".") for path in paths)
+
+
+def test_a_program_that_asks_loads_neither_torch_nor_a_database() -> None:
+    heavy = ("torch", "sqlalchemy", "expunge.ledger")
+    code = f"import sys, expunge.client; print([m for m in {heavy} if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from access_probe import CHEAP, PASSWORD
+from api_world import ADDRESS
 from fastapi.testclient import TestClient
-from page_world import CHEAP, PASSWORD
 from small_model import Working
 from torch import nn
 
@@ -57,7 +58,7 @@ def browser(working: Working) -> Iterator[Callable[[str], TestClient]]:
     opened = []
 
     def open_(name: str) -> TestClient:
-        client = TestClient(app, base_url="http://127.0.0.1:8000")
+        client = TestClient(app, base_url=ADDRESS)
         client.__enter__()
         opened.append(client)
         sent = {"name": name, "password": PASSWORD}

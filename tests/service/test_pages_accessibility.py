@@ -10,7 +10,8 @@ from expunge.ledger.accounts import Role
 from expunge.ledger.asking import revoke
 
 pytest.importorskip("playwright")
-from page_world import CHROMIUM, FLAGS, PASSWORD, WIDTHS, Watch, World, axe_script, served
+from access_probe import PASSWORD
+from page_world import CHROMIUM, FLAGS, WIDTHS, Watch, World, axe_script, served
 from playwright.sync_api import Page, sync_playwright
 
 pytestmark = [

@@ -15,7 +15,8 @@ from expunge.ledger.certificate import verified
 from expunge.ledger.listing import actions_page
 
 pytest.importorskip("playwright")
-from page_world import CHROMIUM, FLAGS, PASSWORD, WIDTHS, Watch, World, served
+from access_probe import PASSWORD
+from page_world import CHROMIUM, FLAGS, WIDTHS, Watch, World, served
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")

@@ -7,8 +7,9 @@ name nobody.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, select
 
 from expunge.ledger import tables
 from expunge.ledger.chain import Write, append, ledger_time
@@ -67,14 +68,17 @@ def put_down(ledger: Ledger, action: Action) -> str:
     return made
 
 
+def submitted(*where: ColumnElement[bool]) -> Select[tuple[Any]]:
+    """The ids of requests that somebody submitted, by actions of which more is true."""
+    columns = tables.actions.columns
+    return select(columns.target).where(
+        columns.action == SUBMIT, columns.outcome == Outcome.DONE.value, *where
+    )
+
+
 def asked_by(ledger: Ledger, account: str) -> frozenset[str]:
     """Ids of the requests that an account submitted."""
-    columns = tables.actions.columns
-    asked = select(columns.target).where(
-        columns.actor == account,
-        columns.action == SUBMIT,
-        columns.outcome == Outcome.DONE.value,
-    )
+    asked = submitted(tables.actions.columns.actor == account)
     with ledger.database.reading() as connection:
         return frozenset(connection.execute(asked).scalars())
 
@@ -82,12 +86,7 @@ def asked_by(ledger: Ledger, account: str) -> frozenset[str]:
 def has_asked(ledger: Ledger, account: str, request: str) -> bool:
     """Whether an account submitted a request."""
     columns = tables.actions.columns
-    asked = select(columns.id).where(
-        columns.target == request,
-        columns.actor == account,
-        columns.action == SUBMIT,
-        columns.outcome == Outcome.DONE.value,
-    )
+    asked = submitted(columns.target == request, columns.actor == account)
     with ledger.database.reading() as connection:
         return connection.execute(asked.limit(1)).first() is not None
 
@@ -95,15 +94,7 @@ def has_asked(ledger: Ledger, account: str, request: str) -> bool:
 def asker(ledger: Ledger, request: str) -> str | None:
     """Id of the account that submitted a request first; None where none did."""
     columns = tables.actions.columns
-    asked = (
-        select(columns.actor)
-        .where(
-            columns.target == request,
-            columns.action == SUBMIT,
-            columns.outcome == Outcome.DONE.value,
-        )
-        .order_by(columns.at, columns.id)
-    )
+    first = submitted(columns.target == request).order_by(columns.at, columns.id).limit(1)
     with ledger.database.reading() as connection:
-        found: str | None = connection.execute(asked.limit(1)).scalar()
+        found: str | None = connection.execute(first.with_only_columns(columns.actor)).scalar()
         return found

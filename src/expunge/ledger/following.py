@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from expunge.errors import UnknownError
 from expunge.ledger.canonical import canonical
+from expunge.ledger.looking import where
 from expunge.ledger.opening import Ledger
 from expunge.ledger.queueing import holding
 from expunge.ledger.rows import one
@@ -79,11 +80,10 @@ def progress(ledger: Ledger, request: str) -> Progress:
         row = request_row(connection, request)
         found = holding(connection, row["model"], request)
         told = {run["id"]: one(connection, "progress", run=run["id"]) for run in found}
-    steps = []
-    for run in found:
-        at = told[run["id"]] or {"step": "queued", "at": run["updated_at"], "share": None}
-        steps.append(Step(run["id"], run["kind"], run["state"], at["step"], at["at"], at["share"]))
-    return Progress(request, row["state"], row["reason"], row["updated_at"], tuple(steps))
+    steps = tuple(
+        Step(run["id"], run["kind"], run["state"], **where(run, told[run["id"]])) for run in found
+    )
+    return Progress(request, row["state"], row["reason"], row["updated_at"], steps)
 
 
 def model_of(ledger: Ledger, request: str) -> str:

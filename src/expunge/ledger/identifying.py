@@ -4,6 +4,7 @@ Only safetensors are read. The header is checked first: a file whose tensors can
 model is answered without reading one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,26 +93,20 @@ def _strange(
     Without the model at hand, its size is known: every number of it takes a byte at least.
     """
     of_none = f"These are the weights of no version of {row['name']!r}: "
-    numbers = sum(_size(shape) for shape in shapes.values())
+    numbers = sum(math.prod(shape) for shape in shapes.values())
     if base is not None and numbers > base["size"]:
         return f"{of_none}the file holds {numbers:,} numbers, which the model has not."
     if standing is None:
         return None
     own = {n: tuple(t.shape) for n, t in stored_tensors(standing.material.model).items()}
-    missing = [name for name in own if own[name] not in set(shapes.values())]
-    if missing:
-        return f"{of_none}the file has no tensor of the shape of {missing[0]!r}."
+    there = set(shapes.values())
+    missing = next((name for name, shape in own.items() if shape not in there), None)
+    if missing is not None:
+        return f"{of_none}the file has no tensor of the shape of {missing!r}."
     other = next((n for n in shapes if n in own and own[n] != shapes[n]), None)
     if other is not None:
         return f"{of_none}{other!r} has another shape in the file."
     return None
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    numbers = 1
-    for side in shape:
-        numbers *= side
-    return numbers
 
 
 def _by_any_name(standing: Standing, path: Path) -> str | None:

@@ -5,13 +5,13 @@ same however far down it is, and no row is seen twice while others arrive.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, select, tuple_
 
 from expunge.errors import ExpungeError
-from expunge.ledger.actions import SUBMIT, Outcome
+from expunge.ledger.actions import submitted
 from expunge.ledger.opening import Ledger, model_row
 from expunge.ledger.rows import Record
 from expunge.ledger.steps import read_figures
@@ -31,13 +31,6 @@ class Page(Generic[T]):
 
     rows: tuple[T, ...]
     next: Key | None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "rows": [asdict(row) for row in self.rows],  # type: ignore[call-overload]
-            "next": self.next,
-        }
 
 
 @dataclass(frozen=True)
@@ -124,12 +117,7 @@ def requests_page(
     if state is not None:
         where.append(columns.state == state)
     if asked_by is not None:
-        own = select(actions.c.target).where(
-            actions.c.actor == asked_by,
-            actions.c.action == SUBMIT,
-            actions.c.outcome == Outcome.DONE.value,
-        )
-        where.append(columns.id.in_(own))
+        where.append(columns.id.in_(submitted(actions.c.actor == asked_by)))
     found = _page(ledger, "requests", ("number",), where, after, limit)
     return Page(tuple(map(_request, found.rows)), found.next)
 

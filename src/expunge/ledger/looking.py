@@ -70,7 +70,7 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
                 "kind": run["kind"],
                 "state": run["state"],
                 "requests": json.loads(run["requests"]),
-                **_where(run, progress.get(run["id"])),
+                **where(run, progress.get(run["id"])),
                 "why": _why(ledger, told.get(f"run:{run['id']}"))
                 if run["state"] == INTERRUPTED
                 else None,
@@ -80,7 +80,7 @@ def status(ledger: Ledger, model: str | None = None) -> dict[str, Any]:
     }
 
 
-def _where(run: Record, progress: Record | None) -> dict[str, Any]:
+def where(run: Record, progress: Record | None) -> dict[str, Any]:
     """The step that a run is at, since when, and the share of it that is done, where that is
     known."""
     if progress is None:
@@ -141,7 +141,7 @@ def show(ledger: Ledger, request: str) -> dict[str, Any]:
         "updated": row["updated_at"],
         "sealed": row["sealed"],
         "runs": [
-            {"run": r["id"], "kind": r["kind"], "state": r["state"], **_where(r, progress[r["id"]])}
+            {"run": r["id"], "kind": r["kind"], "state": r["state"], **where(r, progress[r["id"]])}
             for r in active
         ],
         "versions": [f"{model['name']}@{v['number']} ({v['cause']})" for v in versions],

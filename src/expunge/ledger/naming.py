@@ -86,8 +86,13 @@ def copies_of(standing: Standing, found: Meant) -> Copies | None:
         copies = search.repeats(Sought("request", search.tables[0], found.named))
     except ExpungeError as error:  # a table of tensors has no column that can be compared
         return Copies(why=str(error))
-    place = {str(name): i for i, name in enumerate(standing.material.train_table["id"][:])}
+    place = places(standing)
     return Copies(tuple(copy for copy in copies if not found.earlier[place[copy.id]]))
+
+
+def places(standing: Standing) -> dict[str, int]:
+    """The position of each training row, by its id."""
+    return {str(name): i for i, name in enumerate(standing.material.train_table["id"][:])}
 
 
 def _named(standing: Standing, scope: Scope) -> tuple[list[int], list[str]]:

@@ -13,7 +13,16 @@ import torch
 
 from expunge.audit.planning import Group, grouping, groups_of
 from expunge.ledger.labels import label_texts
-from expunge.ledger.naming import EARLIER, EVERYTHING, NOWHERE, Copies, Meant, copies_of, meant
+from expunge.ledger.naming import (
+    EARLIER,
+    EVERYTHING,
+    NOWHERE,
+    Copies,
+    Meant,
+    copies_of,
+    meant,
+    places,
+)
 from expunge.ledger.opening import Ledger
 from expunge.ledger.scope import Scope
 from expunge.ledger.standing import Standing
@@ -130,7 +139,7 @@ def preview(ledger: Ledger, standing: Standing, scope: Scope) -> Preview:
 def _labels(standing: Standing, found: Meant, taken: Sequence[str]) -> tuple[Touched, ...]:
     material = standing.material
     columns = {n: values for n, values in grouping(material.train_table).items() if n == "label"}
-    place = {str(name): i for i, name in enumerate(material.train_table["id"][:])} if taken else {}
+    place = places(standing) if taken else {}
     rows = torch.tensor([*found.named, *(place[name] for name in taken)], dtype=torch.int64)
     gone = found.earlier.clone()
     gone[rows] = True

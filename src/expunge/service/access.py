@@ -26,9 +26,9 @@ from expunge.errors import ExpungeError, ForbiddenError, UnknownError
 from expunge.ledger import accounts, actions
 from expunge.ledger.accounts import EVERY, Account, Lifetime, Role, Throttle
 from expunge.ledger.actions import NOBODY, SUBMIT, Action, Outcome
+from expunge.ledger.following import model_of, model_of_run
 from expunge.ledger.opening import Ledger
 from expunge.ledger.refusals import UnavailableError
-from expunge.ledger.rows import one
 from expunge.service.passwords import Passwords, generated
 from expunge.service.problems import Problem
 from expunge.service.state import Here, Service
@@ -449,7 +449,14 @@ def put_down(
 class Doing:
     """What is being done; the target may be known at the end only."""
 
+    allowed_by: Role | None
     target: str | None = None
+
+    @property
+    def role(self) -> str:
+        """The role that allows it, which the rule of the route saw to."""
+        assert self.allowed_by is not None
+        return self.allowed_by.value
 
 
 @contextmanager
@@ -466,7 +473,7 @@ def doing(
 
     Arguments are those of :func:`put_down`.
     """
-    act = Doing(target)
+    act = Doing(actor.role(permission, model), target)
     try:
         yield act
     except BaseException as error:
@@ -576,9 +583,12 @@ def _subject(here: Service, request: Request, actor: Actor, on: On) -> tuple[str
         if not actor.sees(model):
             raise UnknownError(f"There is no model {model!r} that this account may see.")
         return model, None
-    table, given = ("requests", "request_id") if on == "request" else ("runs", "run_id")
+    given, of = ("request_id", model_of) if on == "request" else ("run_id", model_of_run)
     target: str = request.path_params[given]
-    found = _model_of(here.ledger, table, target)
+    found = None
+    if "\x00" not in target:  # no database looks for it
+        with suppress(UnknownError):
+            found = of(here.ledger, target)
     if found is None or not _sees(here, actor, on, found, target):
         raise UnknownError(f"There is no {on} {target!r} that this account may see.")
     return found, target
@@ -588,16 +598,6 @@ def _sees(here: Service, actor: Actor, on: On, model: str, target: str) -> bool:
     if on == "run":
         return actor.may(Permission.SEE_RUNS, model)
     return sees_request(here, actor, model, target)
-
-
-def _model_of(ledger: Ledger, table: str, identifier: str) -> str | None:
-    """The name of the model that a request or run is about."""
-    if "\x00" in identifier:  # no database looks for it
-        return None
-    with ledger.database.reading() as connection:
-        row = one(connection, table, id=identifier)
-        model = None if row is None else one(connection, "models", id=row["model"])
-    return None if model is None else str(model["name"])
 
 
 def _put_refusal_down(

@@ -5,15 +5,14 @@ Every event tells all that is known of the moment, so that who missed some has l
 nothing will follow; one that ends without it is to be opened again.
 """
 
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
 
 import anyio
 import anyio.to_thread
 
 from expunge.ledger.following import Progress, progress
+from expunge.service.api.told import Following
 from expunge.service.state import Service
 
 MEDIA_TYPE = "text/event-stream"
@@ -59,5 +58,5 @@ async def events(
 
 def written(event: str, found: Progress) -> bytes:
     """One event."""
-    data = json.dumps(asdict(found), separators=(",", ":"))
+    data = Following.of(found).model_dump_json()
     return f"event: {event}\nid: {found.mark}\ndata: {data}\n\n".encode()

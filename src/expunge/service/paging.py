@@ -5,15 +5,18 @@ so that a list which grows meanwhile neither repeats nor leaves out a row.
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from expunge.ledger import listing
+from expunge.ledger.listing import LARGEST
 from expunge.service.problems import Problem
 
 Item = TypeVar("Item")
-LARGEST = 200
+Row = TypeVar("Row")
 DEEPEST = 512
 """Characters of a cursor; none that is given out is as long."""
 
@@ -29,6 +32,11 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next: str | None = Field(description="Cursor of the next page; null where this is the last.")
+
+
+def page_of(found: listing.Page[Row], told: Callable[[Row], Item]) -> Page[Item]:
+    """A page of what the ledger listed; ``told`` makes what is sent of a row."""
+    return Page(items=[told(row) for row in found.rows], next=written(found.next))
 
 
 def written(key: list[str | int] | None) -> str | None:
@@ -56,8 +64,10 @@ def read(cursor: str | None, *kinds: type[str] | type[int]) -> list[str | int] |
         key = json.loads(text)
     except (binascii.Error, ValueError, RecursionError):
         key = None
-    if not isinstance(key, list) or [type(value) for value in key] != list(kinds):
-        raise Problem(422, "The cursor is none that this list gave out; begin without one.")
-    if any(isinstance(value, int) and abs(value) > 2**62 for value in key):
+    if (
+        not isinstance(key, list)
+        or [type(value) for value in key] != list(kinds)
+        or any(isinstance(value, int) and abs(value) > 2**62 for value in key)
+    ):
         raise Problem(422, "The cursor is none that this list gave out; begin without one.")
     return key

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,3 +157,18 @@ class Client:
         nobody = not self._rows or self.draw.random() < UNKNOWN
         value = f"nobody {self.draw.random()}" if nobody else self._rows.pop()
         return {"column": "id", "values": [value], "name": "a request"}
+
+
+def clients_of(url: str, keys: Sequence[Key], seed: int, number: int) -> list[Client]:
+    """So many clients of a service, who share the keys."""
+    return [Client(url, keys[n % len(keys)], seed, n, number) for n in range(number)]
+
+
+def receipts_of(clients: Sequence[Client]) -> list[str]:
+    """Ids of the requests that were taken, one for each key."""
+    return [request for client in clients for request in client.receipts.values()]
+
+
+def wrong_of(clients: Sequence[Client]) -> dict[str, int]:
+    """How often each thing was wrong."""
+    return dict(sum((client.wrong for client in clients), Counter()))

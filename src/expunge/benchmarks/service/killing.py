@@ -19,9 +19,9 @@ import httpx
 
 from expunge.benchmarks.reliability import checks
 from expunge.benchmarks.reliability.sites import Site
-from expunge.benchmarks.service.calls import Client
+from expunge.benchmarks.service.calls import Client, clients_of, receipts_of, wrong_of
 from expunge.benchmarks.service.load import answered, unasked
-from expunge.benchmarks.service.site import MODEL, Process, Server, made, processes
+from expunge.benchmarks.service.site import MODEL, Process, Server, made, running, unclean
 from expunge.ledger import Ledger, status
 from expunge.ledger.queueing import QUEUED, RUNNING
 
@@ -67,13 +67,8 @@ def killed(
         JSON values: kills, calls that were cut, and what every check found.
     """
     site, keys = made(folder, url)
-    server, worker = processes(site, folder)
-    try:
-        server.start()
-        worker.start()
-        made_by = [
-            Client(server.url, keys[n % len(keys)], seed, n, clients) for n in range(clients)
-        ]
+    with running(site, folder) as (server, worker):
+        made_by = clients_of(server.url, keys, seed, clients)
         ends = Ends()
         asking = threading.Thread(target=lambda: asyncio.run(_asking(made_by, ends)), name="asking")
         asking.start()
@@ -89,23 +84,18 @@ def killed(
             asking.join()
         told(f"{sum(len(c.receipts) for c in made_by)} requests were taken; waiting for the worker")
         waited = answered(site, lambda: worker.alive)
-        ended = server.stop(), worker.stop()
-    finally:
-        server.close()
-        worker.close()
-    receipts = [r for client in made_by for r in client.receipts.values()]
+        ended = unclean(server, worker)
+    receipts = receipts_of(made_by)
     found = checks.checked(site, [MODEL], receipts, {})
     found["checks"].pop("the weights are those of the calm ledger")  # there is none here
     found["checks"]["every key is one request"] = _keys(made_by, receipts)
     found["checks"]["every request has somebody who asked"] = unasked(site, receipts)
-    found["checks"]["both processes end when they are asked"] = [
-        f"exit status {code}" for code in ended if code
-    ]
+    found["checks"]["both processes end when they are asked"] = ended
     return {
         "clients": clients,
         "taken": len(receipts),
         "kills": dict(landed),
-        "cut": dict(sum((client.wrong for client in made_by), Counter())),
+        "cut": wrong_of(made_by),
         "answered after s": waited,
         **found,
     }

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from expunge.benchmarks.reliability.sites import Site, waits
-from expunge.benchmarks.service.calls import Client
-from expunge.benchmarks.service.site import made, processes
+from expunge.benchmarks.service.calls import Client, clients_of, receipts_of, wrong_of
+from expunge.benchmarks.service.site import made, running, unclean
 from expunge.errors import ExpungeError
 from expunge.ledger import Ledger, verify
 from expunge.ledger.actions import asker
@@ -45,33 +45,23 @@ def loaded(
         JSON values: seconds by kind, what went wrong, and what every check found.
     """
     site, keys = made(folder, url)
-    server, worker = processes(site, folder)
-    try:
-        server.start()
-        worker.start()
+    with running(site, folder) as (server, worker):
         told(f"serving on {server.url}; {clients} clients make {calls:,} calls")
-        number = min(clients, calls)
-        made_by = [Client(server.url, keys[n % len(keys)], seed, n, number) for n in range(number)]
+        made_by = clients_of(server.url, keys, seed, min(clients, calls))
         start = time.perf_counter()
         asyncio.run(_together(made_by, calls))
         seconds = time.perf_counter() - start
         told(f"{calls:,} calls in {seconds:.1f} s; the ledger is verified")
-        status = server.stop(), worker.stop()
-    finally:
-        server.close()
-        worker.close()
-    receipts = [r for client in made_by for r in client.receipts.values()]
-    found = _checked(site, receipts)
-    found["checks"]["both processes end when they are asked"] = [
-        f"exit status {code}" for code in status if code
-    ]
+        ended = unclean(server, worker)
+    found = _checked(site, receipts_of(made_by))
+    found["checks"]["both processes end when they are asked"] = ended
     return {
         "clients": len(made_by),
         "calls": calls,
         "seconds": seconds,
         "per second": calls / seconds,
         "by kind": by_kind([pair for client in made_by for pair in client.seconds]),
-        "wrong": dict(sum((client.wrong for client in made_by), Counter())),
+        "wrong": wrong_of(made_by),
         **found,
     }
 

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,7 @@ from expunge.benchmarks.reliability.sites import Site
 from expunge.errors import ExpungeError
 from expunge.ledger import Ledger, register
 from expunge.ledger.accounts import Role, create, issue_key
+from expunge.ledger.opening import KEYS, URL
 
 MODEL = "digits"
 POLICY = toy.OPEN.model_copy(update={"batch": 64})
@@ -87,8 +89,8 @@ class Process:
         """Begin it."""
         own = {
             **os.environ,
-            "EXPUNGE_LEDGER": self.site.url,
-            "EXPUNGE_LEDGER_KEYS": str(self.site.keys),
+            URL: self.site.url,
+            KEYS: str(self.site.keys),
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONUNBUFFERED": "1",
@@ -183,10 +185,22 @@ class Server(Process):
         return f"http://127.0.0.1:{self.port}"
 
 
-def processes(site: Site, folder: Path) -> tuple[Server, Process]:
-    """A server and a worker of a ledger; neither runs yet."""
+@contextmanager
+def running(site: Site, folder: Path) -> Iterator[tuple[Server, Process]]:
+    """A server and a worker of a ledger; what still runs at the end of the block is killed."""
     log = folder / "log.txt"
-    return (
-        Server("server", (), site, log),
-        Process("worker", ("ledger", "run", "--forever"), site, log),
-    )
+    server = Server("server", (), site, log)
+    worker = Process("worker", ("ledger", "run", "--forever"), site, log)
+    try:
+        server.start()
+        worker.start()
+        yield server, worker
+    finally:
+        server.close()
+        worker.close()
+
+
+def unclean(*processes: Process) -> list[str]:
+    """Ask processes to end, one after another; how those ended that say there was a fault."""
+    codes = [process.stop() for process in processes]
+    return [f"exit status {code}" for code in codes if code]

@@ -191,10 +191,9 @@ def change_own_password(here: Here, actor: Oneself, given: NewPassword) -> None:
     with doing(here, actor, Permission.ONESELF, actor.account, what="change password"):
         own = accounts.account(here.ledger, actor.account)
         _check_current(here, own, given.current.get_secret_value())
-        password = given.password.get_secret_value()
-        check_password(password, own.name)
+        hashed = _hashed(here, given.password, own.name)
         keep = None if actor.session is None else actor.session.id
-        accounts.set_password(here.ledger, own.id, here.passwords.hashed(password), keep)
+        accounts.set_password(here.ledger, own.id, hashed, keep)
 
 
 @router.get("/me/keys")
@@ -316,10 +315,7 @@ def list_actions(
     after = paging.read(cursor, str, str)
     page = actions_page(here.ledger, actor=account, models=models, after=after, limit=limit)
     names = {own.id: own.name for own in accounts.accounts(here.ledger)}
-    return paging.Page(
-        items=[_action(row, names) for row in page.rows],
-        next=paging.written(None if page.next is None else list(page.next)),
-    )
+    return paging.page_of(page, lambda row: _action(row, names))
 
 
 def _action(row: ActionRow, names: Mapping[str, str]) -> ActionShown:

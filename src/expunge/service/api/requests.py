@@ -113,10 +113,7 @@ def list_requests(
         after=paging.read(cursor, int),
         limit=limit,
     )
-    return Page(
-        items=[told.RequestSummary(**vars(row)) for row in found.rows],
-        next=paging.written(found.next),
-    )
+    return paging.page_of(found, lambda row: told.RequestSummary(**vars(row)))
 
 
 @router.get("/requests/{request_id}")
@@ -193,10 +190,8 @@ def revoke_request(
 ) -> told.Queued:
     """Queue the revocation of a published request: the model becomes what it would be without."""
     model = model_of(here.ledger, request_id)
-    role = actor.role(Permission.REVOKE, model)
-    assert role is not None
-    with doing(here, actor, Permission.REVOKE, request_id, model=model):
-        return told.Queued(run=asking.revoke(here.ledger, request_id, role.value, given.reason))
+    with doing(here, actor, Permission.REVOKE, request_id, model=model) as act:
+        return told.Queued(run=asking.revoke(here.ledger, request_id, act.role, given.reason))
 
 
 @router.post("/requests/{request_id}/cancellation")
@@ -208,10 +203,8 @@ def cancel_request(
 ) -> told.Cancelled:
     """Withdraw a request before anything was done for it."""
     model = model_of(here.ledger, request_id)
-    role = actor.role(Permission.CANCEL, model)
-    assert role is not None
-    with doing(here, actor, Permission.CANCEL, request_id, model=model):
-        what = asking.cancel(here.ledger, request_id, role.value, given.reason)
+    with doing(here, actor, Permission.CANCEL, request_id, model=model) as act:
+        what = asking.cancel(here.ledger, request_id, act.role, given.reason)
     return told.Cancelled(cancelled=request_id, what=what)
 
 

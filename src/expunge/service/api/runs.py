@@ -36,10 +36,8 @@ def cancel_run(
 ) -> told.Cancelled:
     """Withdraw a revocation or a seal that waits and was not begun."""
     model = model_of_run(here.ledger, run_id)
-    role = actor.role(Permission.CANCEL, model)
-    assert role is not None
-    with doing(here, actor, Permission.CANCEL, run_id, model=model):
-        what = asking.cancel(here.ledger, run_id, role.value, given.reason)
+    with doing(here, actor, Permission.CANCEL, run_id, model=model) as act:
+        what = asking.cancel(here.ledger, run_id, act.role, given.reason)
     return told.Cancelled(cancelled=run_id, what=what)
 
 

@@ -14,6 +14,51 @@ from expunge.service.api.asked import example
 REQUEST, RUN, AT = "r3214905aea05", "u390c0a7e03cc", "2026-01-15T09:30:00.000000Z"
 DIGEST = "5f0c3d1d" * 8
 
+# examples that several answers have a part of
+MODEL: dict[str, Any] = {
+    "name": "emoji",
+    "version": 1,
+    "deletion_state": "edited, base kept",
+    "requests": {"published": 1},
+    "overdue": [],
+    "due_soon": [],
+    "next_deadline": None,
+    "published": AT,
+    "lagging": [],
+    "unreadable": None,
+}
+VERSION: dict[str, Any] = {
+    "version": 1,
+    "cause": "request",
+    "created": AT,
+    "deletion_state": "edited, base kept",
+    "weights": DIGEST,
+    "metric": "accuracy",
+    "retained": 0.538,
+    "kept": 0.93,
+}
+ASKED: dict[str, Any] = {
+    "request": REQUEST,
+    "number": 1,
+    "kind": "subject",
+    "state": "published",
+    "reason": None,
+    "rows": 41,
+    "method": None,
+    "priority": 0,
+    "deadline": AT,
+    "created": AT,
+    "updated": AT,
+    "sealed": False,
+}
+STEP: dict[str, Any] = {
+    "run": RUN,
+    "kind": "serve",
+    "state": "running",
+    "step": "unlearn",
+    "since": AT,
+    "share": 0.4,
+}
 STATEMENT: dict[str, Any] = {
     "model": "emoji",
     "version": 1,
@@ -54,18 +99,7 @@ RequestState = Literal[
 class ModelSummary(BaseModel):
     """A registered model, and what waits for it."""
 
-    model_config = example(
-        name="emoji",
-        version=1,
-        deletion_state="edited, base kept",
-        requests={"published": 1},
-        overdue=[],
-        due_soon=[],
-        next_deadline=None,
-        published=AT,
-        lagging=[],
-        unreadable=None,
-    )
+    model_config = example(**MODEL)
 
     name: str
     version: int = Field(description="Number of the current version.")
@@ -105,16 +139,7 @@ class ModelDetail(ModelSummary):
     """A registered model with its policy and what its current version scores."""
 
     model_config = example(
-        name="emoji",
-        version=1,
-        deletion_state="edited, base kept",
-        requests={"published": 1},
-        overdue=[],
-        due_soon=[],
-        next_deadline=None,
-        published=AT,
-        lagging=[],
-        unreadable=None,
+        **MODEL,
         family="dual_encoder",
         aggregation="sum",
         registered=AT,
@@ -278,20 +303,7 @@ class Receipt(BaseModel):
 class RequestSummary(BaseModel):
     """A removal request in a list."""
 
-    model_config = example(
-        request=REQUEST,
-        number=1,
-        kind="subject",
-        state="published",
-        reason=None,
-        rows=41,
-        method=None,
-        priority=0,
-        deadline=AT,
-        created=AT,
-        updated=AT,
-        sealed=False,
-    )
+    model_config = example(**ASKED)
 
     request: str
     number: int
@@ -310,9 +322,7 @@ class RequestSummary(BaseModel):
 class Step(BaseModel):
     """Where a run stands."""
 
-    model_config = example(
-        run=RUN, kind="serve", state="running", step="unlearn", since=AT, share=0.4
-    )
+    model_config = example(**STEP)
 
     run: str
     kind: str
@@ -353,20 +363,9 @@ class RequestDetail(BaseModel):
     """A removal request; what it names is told by `/scope` alone."""
 
     model_config = example(
-        request=REQUEST,
+        **ASKED,
         model="emoji",
-        number=1,
-        kind="subject",
-        state="published",
-        reason=None,
-        rows=41,
-        method=None,
         strength=None,
-        priority=0,
-        deadline=AT,
-        created=AT,
-        updated=AT,
-        sealed=False,
         runs=[],
         versions=["emoji@1 (request)"],
         attempts=[{"run": RUN, "what": "as asked", "outcome": "passed"}],
@@ -490,16 +489,7 @@ class Following(BaseModel):
         state="running",
         reason=None,
         updated=AT,
-        steps=[
-            {
-                "run": RUN,
-                "kind": "serve",
-                "state": "running",
-                "step": "unlearn",
-                "since": AT,
-                "share": 0.4,
-            }
-        ],
+        steps=[STEP],
     )
 
     request: str
@@ -541,15 +531,7 @@ class RunSummary(Step):
     """A run that has not ended."""
 
     model_config = example(
-        run=RUN,
-        kind="serve",
-        state="running",
-        step="unlearn",
-        since=AT,
-        share=None,
-        model="emoji",
-        requests=[REQUEST],
-        interrupted=False,
+        **{**STEP, "share": None}, model="emoji", requests=[REQUEST], interrupted=False
     )
 
     model: str
@@ -572,16 +554,7 @@ class Runs(BaseModel):
 class VersionSummary(BaseModel):
     """A version of a model."""
 
-    model_config = example(
-        version=1,
-        cause="request",
-        created=AT,
-        deletion_state="edited, base kept",
-        weights=DIGEST,
-        metric="accuracy",
-        retained=0.538,
-        kept=0.93,
-    )
+    model_config = example(**VERSION)
 
     version: int
     cause: str
@@ -596,17 +569,7 @@ class VersionSummary(BaseModel):
 class VersionDetail(VersionSummary):
     """A version with what its certificate states."""
 
-    model_config = example(
-        version=1,
-        cause="request",
-        created=AT,
-        deletion_state="edited, base kept",
-        weights=DIGEST,
-        metric="accuracy",
-        retained=0.538,
-        kept=0.93,
-        statement=STATEMENT,
-    )
+    model_config = example(**VERSION, statement=STATEMENT)
 
     statement: "Statement"
 

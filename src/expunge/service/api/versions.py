@@ -28,10 +28,7 @@ def list_versions(
 ) -> Page[told.VersionSummary]:
     """Versions of a model, the newest first."""
     found = versions_page(here.ledger, model, after=paging.read(cursor, int), limit=limit)
-    return Page(
-        items=[told.VersionSummary(**vars(row)) for row in found.rows],
-        next=paging.written(found.next),
-    )
+    return paging.page_of(found, lambda row: told.VersionSummary(**vars(row)))
 
 
 @router.get("/models/{model}/versions/{number}")

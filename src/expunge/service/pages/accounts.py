@@ -5,21 +5,19 @@ Each form calls the route of the API that does the same.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
 from expunge.ledger import accounts
 from expunge.ledger.accounts import EVERY, Role
 from expunge.ledger.looking import status
-from expunge.service.access import Actor, Permission, allowed
+from expunge.service.access import Actor, Permission
 from expunge.service.api import accounts as api
+from expunge.service.api.accounts import Auditor, Manager, Oneself
 from expunge.service.api.models import list_models
 from expunge.service.pages.rendering import UNUSABLE, over, refusal, render
 from expunge.service.state import Here, Service
 
 router = APIRouter(include_in_schema=False)
-Oneself = Annotated[Actor, Depends(allowed(Permission.ONESELF, on="everything"))]
-Manager = Annotated[Actor, Depends(allowed(Permission.MANAGE_ACCOUNTS, on="everything"))]
-Auditor = Annotated[Actor, Depends(allowed(Permission.SEE_ACTIONS, on="somewhere"))]
 Text = Annotated[str, Form()]
 ROLES = [role.value for role in Role if role is not Role.ADMIN]
 

@@ -13,16 +13,16 @@ from expunge.ledger.policy import Policy
 from expunge.ledger.tables import RequestState
 from expunge.service.access import Actor, Permission, allowed
 from expunge.service.api import models as api
+from expunge.service.api.accounts import Oneself
 from expunge.service.api.asked import ModelName
 from expunge.service.api.requests import list_requests
 from expunge.service.api.runs import list_runs
-from expunge.service.api.told import ModelDetail
+from expunge.service.api.told import ModelDetail, ModelSummary
 from expunge.service.pages.rendering import render, tabs
 from expunge.service.pages.steps import shown
 from expunge.service.state import Here, Service
 
 router = APIRouter(include_in_schema=False)
-Oneself = Annotated[Actor, Depends(allowed(Permission.ONESELF, on="everything"))]
 Seeing = Annotated[Actor, Depends(allowed(Permission.SEE_MODEL))]
 
 
@@ -50,10 +50,8 @@ def model(
     cursor: str | None = None,
 ) -> Response:
     """One model: where it stands, and what was asked of it."""
-    known = {own.name: own for own in api.list_models(here, actor).models}
-    if model not in known:
-        raise UnknownError(f"There is no model {model!r}.")
-    summary = known[model]
+    whole = detail(here, actor, model)
+    summary = whole or _summary(here, actor, model)
     chosen = RequestState(state) if state in list(RequestState) else None
     page = list_requests(here, actor, model, chosen, cursor)
     runs = [run for run in list_runs(here, actor).runs if run.model == model]
@@ -72,7 +70,7 @@ def model(
         next=page.next,
         states=list(RequestState),
         chosen=chosen,
-        policy=rules(here, actor, model),
+        policy=None if whole is None else whole.policy,
     )
 
 
@@ -88,6 +86,18 @@ def rules(here: Service, actor: Actor, model: str) -> Policy | None:
     """The policy of a model; None where it cannot be read, which the model's page says."""
     found = detail(here, actor, model)
     return None if found is None else found.policy
+
+
+def _summary(here: Service, actor: Actor, model: str) -> ModelSummary:
+    """What is known of a model whose policy or figures cannot be read.
+
+    Raises:
+        UnknownError: there is no such model.
+    """
+    found = next((m for m in api.list_models(here, actor).models if m.name == model), None)
+    if found is None:
+        raise UnknownError(f"There is no model {model!r}.")
+    return found
 
 
 def meaning(state: str | None) -> str:

@@ -15,12 +15,21 @@ from expunge.service.api import models as api
 from expunge.service.api.asked import ModelName, Scope, Submission
 from expunge.service.api.requests import submit_request
 from expunge.service.pages.models import detail
-from expunge.service.pages.rendering import UNUSABLE, over, partial, refusal, render, tabs
+from expunge.service.pages.rendering import (
+    UNUSABLE,
+    over,
+    partial,
+    refusal,
+    render,
+    tabs,
+    together,
+)
 from expunge.service.state import Here, Service
 
 router = APIRouter(include_in_schema=False)
 Submitting = Annotated[Actor, Depends(allowed(Permission.SUBMIT))]
 Previewing = Annotated[Actor, Depends(allowed(Permission.PREVIEW))]
+Text = Annotated[str, Form()]
 USUAL = ("subject", "id", "label", "concept")
 """Columns that are offered first."""
 
@@ -29,16 +38,16 @@ USUAL = ("subject", "id", "label", "concept")
 class Asked:
     """The form as it was filled in: text, until it is checked."""
 
-    column: str = ""
-    values: str = ""
-    name: str = ""
-    method: str = ""
-    parameters: str = ""
-    anchor: str = ""
-    deadline: str = ""
-    priority: str = "0"
-    known: str = ""
-    key: str = ""
+    column: Text = ""
+    values: Text = ""
+    name: Text = ""
+    method: Text = ""
+    parameters: Text = ""
+    anchor: Text = ""
+    deadline: Text = ""
+    priority: Text = "0"
+    known: Text = ""
+    key: Text = ""
 
     def scope(self) -> Scope:
         """What is to be forgotten.
@@ -72,22 +81,7 @@ class Asked:
         }
 
 
-def _filled(
-    column: Annotated[str, Form()] = "",
-    values: Annotated[str, Form()] = "",
-    name: Annotated[str, Form()] = "",
-    method: Annotated[str, Form()] = "",
-    parameters: Annotated[str, Form()] = "",
-    anchor: Annotated[str, Form()] = "",
-    deadline: Annotated[str, Form()] = "",
-    priority: Annotated[str, Form()] = "0",
-    known: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-) -> Asked:
-    return Asked(column, values, name, method, parameters, anchor, deadline, priority, known, key)
-
-
-Filled = Annotated[Asked, Depends(_filled)]
+Filled = Annotated[Asked, Depends()]
 
 
 @router.get("/models/{model}/request")
@@ -114,11 +108,10 @@ async def look(
             return _page(request, here, actor, model, asked, **told)
 
         return await anyio.to_thread.run_sync(whole)
-    parts = [
+    return together(
         render(request, "preview.html", actor, **told),
         render(request, "advice.html", actor, asked=asked, oob=True, **told),
-    ]
-    return Response(b"".join(bytes(part.body) for part in parts), media_type="text/html")
+    )
 
 
 @router.post("/models/{model}/request")
@@ -166,7 +159,7 @@ def _page(
         policy=None if known is None else known.policy,
         asked=asked,
         more=bool(asked.deadline or asked.anchor or asked.parameters or asked.known),
-        **{**empty, "advice": [], **more},
+        **{**empty, **more},
     )
 
 

@@ -159,6 +159,11 @@ def refusal(error: Exception) -> tuple[int, str]:
     return 422, f"The field {where!r} cannot be used: {first['msg']}."
 
 
+def together(*parts: Response) -> Response:
+    """Several parts of a page as one answer; each takes the place that it names."""
+    return HTMLResponse(b"".join(bytes(part.body) for part in parts))
+
+
 def over(path: str) -> RedirectResponse:
     """The answer to a form: the page that shows what came of it."""
     return RedirectResponse(path, 303)

@@ -20,7 +20,15 @@ from expunge.service.api import requests as api
 from expunge.service.api.asked import Reason, RequestId
 from expunge.service.api.told import RequestDetail
 from expunge.service.pages.models import detail
-from expunge.service.pages.rendering import EVERY, UNUSABLE, over, partial, refusal, render
+from expunge.service.pages.rendering import (
+    EVERY,
+    UNUSABLE,
+    over,
+    partial,
+    refusal,
+    render,
+    together,
+)
 from expunge.service.pages.steps import Shown, shown
 from expunge.service.state import Here, Service
 
@@ -117,7 +125,7 @@ def live(
             render(request, name, actor, **told)
             for name in ("request_do.html", "request_compared.html")
         ]
-    return Response(b"".join(bytes(part.body) for part in parts), media_type="text/html")
+    return together(*parts)
 
 
 @router.post("/requests/{request_id}/answers")

@@ -13,7 +13,15 @@ from expunge.service.api import models as api
 from expunge.service.api.asked import ModelName, Reason, RunId, Seal
 from expunge.service.api.runs import cancel_run, list_runs
 from expunge.service.api.versions import list_versions
-from expunge.service.pages.rendering import EVERY, UNUSABLE, over, refusal, render, tabs
+from expunge.service.pages.rendering import (
+    EVERY,
+    UNUSABLE,
+    over,
+    refusal,
+    render,
+    tabs,
+    together,
+)
 from expunge.service.pages.steps import shown
 from expunge.service.state import Here, Service
 
@@ -38,10 +46,11 @@ def live(request: Request, here: Here, actor: Seeing, model: ModelName, seen: st
     found = _runs(here, actor, model)
     if found["mark"] == seen:
         return Response(status_code=204)
-    main = render(request, "seal_runs.html", actor, model=model, **found)
     said = f"Seal: {found['runs'][0].now}." if found["runs"] else "The seal has ended."
-    more = render(request, "said.html", actor, said=said)
-    return Response(bytes(main.body) + bytes(more.body), media_type="text/html")
+    return together(
+        render(request, "seal_runs.html", actor, model=model, **found),
+        render(request, "said.html", actor, said=said),
+    )
 
 
 @router.post("/models/{model}/seal")

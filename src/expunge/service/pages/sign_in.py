@@ -8,21 +8,19 @@ from fastapi.responses import Response
 from expunge.service.access import (
     Actor,
     NotSignedInError,
-    Permission,
     TooManyTriesError,
-    allowed,
     clear_cookie,
     public,
     set_cookie,
     sign_in,
     sign_out,
 )
+from expunge.service.api.accounts import Oneself
 from expunge.service.pages.rendering import is_page, over, render
 from expunge.service.state import Here
 
 router = APIRouter(include_in_schema=False)
 Visitor = Annotated[Actor | None, Depends(public())]
-Oneself = Annotated[Actor, Depends(allowed(Permission.ONESELF, on="everything"))]
 
 
 @router.get("/sign-in")
