@@ -17,7 +17,7 @@ from typing import Self
 
 import torch
 
-from expunge.data.encoding import IGNORED, LineEncoder, padded
+from expunge.data.encoding import LineEncoder, answer_tokens, padded, prompt_tokens
 from expunge.data.samples import Samples, TensorSamples, batches
 from expunge.errors import ExpungeError, IntegrityError
 
@@ -202,10 +202,9 @@ def behind_words(
 def _lines(rows: Samples) -> Iterator[Line]:
     """Prompt and answer of each row, without padding."""
     for batch in batches(rows, READ_AT_ONCE):
-        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-            own = labels != IGNORED
-            start = int(own.int().argmax())
-            yield ids[:start].tolist(), ids[own].tolist()
+        prompts = prompt_tokens(batch["input_ids"], batch["labels"])
+        for prompt, answer in zip(prompts, answer_tokens(batch["labels"]), strict=True):
+            yield prompt.tolist(), answer.tolist()
 
 
 def _rebuilt(rows: Samples, lines: Sequence[Line]) -> TensorSamples:

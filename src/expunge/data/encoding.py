@@ -78,6 +78,17 @@ def padded(
     return {"input_ids": ids, "labels": labels}
 
 
+def prompt_tokens(ids: Tensor, labels: Tensor) -> list[Tensor]:
+    """The tokens (l,) before the answer of each row (n, L); none where a row has no answer."""
+    starts = (labels != IGNORED).int().argmax(1).tolist()
+    return [row[:start] for row, start in zip(ids, starts, strict=True)]
+
+
+def answer_tokens(labels: Tensor) -> list[Tensor]:
+    """The answer tokens (l,) of each row of labels (n, L)."""
+    return [row[row != IGNORED] for row in labels]
+
+
 class Encoder(Protocol):
     """Reads rows the way a pretrained model expects them."""
 
