@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from expunge import registry
 from expunge.aggregation.compose import compose
-from expunge.attacks.relearning import Relearning, relearning_curve
+from expunge.attacks.relearning import Relearning
 from expunge.audit.case import reason_of
 from expunge.audit.gap import Scores
 from expunge.audit.kept_models import KeptModels
@@ -27,18 +27,13 @@ from expunge.changes.delta import Delta
 from expunge.changes.history import Epoch, History
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples, TensorSamples, all_but
-from expunge.descent.length import Steps
-from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
-from expunge.descent.player import On, Player
-from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, HasPreset, fields_of, presets_of
 from expunge.methods.protocol import Method
 from expunge.methods.search import space_of
-from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import NO_REQUEST, Request
+from expunge.requests import Request
 from expunge.run import Run
 from expunge.signals.ask import ask
 
@@ -301,7 +296,7 @@ def figures(world: World, model: nn.Module, gone: int, run: Run) -> dict[str, An
     forget = train.select(world.about(train, 0, gone))
     same = forget.select(world.alike(forget))
     asked = ask(world.family, model, same, run)
-    losses = asked.values[0, :, asked.queries.index("loss")]
+    losses = asked.query("loss")[0]
     phrasings = len(same) // len(world.once(forget))
     retain = train.select(world.about(train, gone, world.size.people))
     return {
@@ -364,8 +359,7 @@ def _folded(
 
 def _answered(world: World, model: nn.Module, samples: Samples, run: Run) -> Tensor:
     """1 for each row (n,) that greedy decoding answers exactly, else 0."""
-    signals = ask(world.family, model, samples, run)
-    return signals.values[0, :, signals.queries.index("correct")]
+    return ask(world.family, model, samples, run).query("correct")[0]
 
 
 def _right(world: World, model: nn.Module, samples: Samples, run: Run) -> float:
@@ -374,13 +368,8 @@ def _right(world: World, model: nn.Module, samples: Samples, run: Run) -> float:
 
 def _relearned(world: World, model: nn.Module, facts: TensorSamples, run: Run) -> int | None:
     """Steps on the forgotten facts themselves until half of them are answered."""
-    descent = Descent(
-        Player(others={"shown": On(Role.TRAIN, Loss())}, optimiser=ATTACK),
-        length=Steps(STEPS),
-        batch_size=len(facts),
-    )
-    problem = Problem(model, world.family, NO_REQUEST, {Role.TRAIN: facts}, History())
-    curve = relearning_curve(descent, problem, lambda m: _right(world, m, facts, run), run)
+    attack = Relearning(STEPS, len(facts), ATTACK)
+    curve = attack.followed(model, world.family, facts, lambda m: _right(world, m, facts, run), run)
     return next((step for step, share in enumerate(curve) if share >= RELEARNED), None)
 
 
