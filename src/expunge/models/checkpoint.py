@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expunge.data.encoding import Lines, Tokens
+from expunge.data.encoding import Lines, Parts, Tokens
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.models.lines import LineTokens
 
@@ -268,7 +268,7 @@ class Checkpoint:
         answers: Sequence[str],
         separator: str,
         chat: bool,
-        parts: Sequence[tuple[int, int]] = (),
+        parts: Parts = (),
     ) -> Lines:
         """Prompts and answers as tokens; see :mod:`expunge.models.lines`.
 
