@@ -294,7 +294,7 @@ def figures(world: World, model: nn.Module, gone: int, run: Run) -> dict[str, An
     """
     train, others = world.train, world.paraphrases
     forget = train.select(world.about(train, 0, gone))
-    same = forget.select(world.alike(forget))
+    same = world.alike(forget)
     asked = ask(world.family, model, same, run)
     losses = asked.query("loss")[0]
     phrasings = len(same) // len(world.once(forget))
@@ -307,7 +307,7 @@ def figures(world: World, model: nn.Module, gone: int, run: Run) -> dict[str, An
             world, model, others.select(world.about(others, gone, world.size.people)), run
         ),
         "log probability": (-losses.reshape(-1, phrasings).mean(1)).tolist(),
-        "relearned": _relearned(world, model, forget.select(world.once(forget)), run),
+        "relearned": _relearned(world, model, world.once(forget), run),
         "from others": _from_others(world, model, forget, gone, run),
     }
 
@@ -377,7 +377,7 @@ def _from_others(
     world: World, model: nn.Module, forget: TensorSamples, gone: int, run: Run
 ) -> float:
     """The most that is answered about one half of the people while the other half is shown."""
-    facts = forget.select(world.once(forget))
+    facts = world.once(forget)
     shown, asked = (
         facts.select(world.about(facts, start, stop))
         for start, stop in ((0, gone // 2), (gone // 2, gone))

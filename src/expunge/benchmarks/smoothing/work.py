@@ -178,7 +178,7 @@ def likelihood(world: World) -> LogProbability:
     everybody was trained with."""
     train = world.train
     forget = train.select(world.about(train, 0, world.size.corner))
-    same = forget.select(world.alike(forget))
+    same = world.alike(forget)
     return lambda model: -float(_asked(world, model, same, "loss").mean())
 
 
@@ -203,8 +203,7 @@ def relearned(world: World, model: nn.Module, attack: Attack, run: Run) -> dict[
     those ``held`` back the share answered and the mean probability of an answer's tokens
     (``exp`` of the mean log-probability, the mean over facts)."""
     train = world.train
-    facts = train.select(world.about(train, 0, world.size.corner))
-    facts = facts.select(world.once(facts))
+    facts = world.once(train.select(world.about(train, 0, world.size.corner)))
     rows = world.about(facts, 0, attack.people)
 
     def look(present: nn.Module) -> tuple[float, float, float]:
