@@ -27,7 +27,7 @@ from expunge.attacks.relearning import Relearning
 from expunge.attacks.state_probe import StateProbe
 from expunge.benchmarks.attacks.rows import by_kind, fact_of, kind_of
 from expunge.benchmarks.facts.people import END
-from expunge.data.encoding import IGNORED, Lines
+from expunge.data.encoding import IGNORED, Lines, Parts
 from expunge.data.samples import TensorSamples
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError
@@ -209,7 +209,7 @@ class Words:
         answers: Sequence[str],
         separator: str,
         chat: bool,
-        parts: Sequence[tuple[int, int]] = (),
+        parts: Parts = (),
     ) -> Lines:
         tokens = WORLD.people.tokens
         return Lines(

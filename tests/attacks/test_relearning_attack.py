@@ -137,17 +137,31 @@ def test_the_attacked_model_stays_as_it_is(
     assert (digest_of(oracle), oracle.training) == (before, training)
 
 
-def test_numbers_are_scored_by_minus_the_mean_absolute_error() -> None:
+def pulled_to_four() -> tuple[nn.Module, Samples, Samples]:
+    """A weight 0 that SGD(.125) moves to 1 and 1.75: the gradient of (w - 4)^2 is -8, then -6; the
+    row that is shown, and one that is asked."""
     rows = TensorSamples(
         ["a", "b"], ["s", "s"], {"image": torch.ones(2, 1), "target": torch.tensor([4.0, 4.0])}
     )
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         model.weight.fill_(0)
-    shown, asked = rows.select(torch.tensor([0])), rows.select(torch.tensor([1]))
-    # gradient of (w - 4)^2 at 0 is -8, then -6: the weight is 1 and 1.75
+    return model, rows.select(torch.tensor([0])), rows.select(torch.tensor([1]))
+
+
+def test_numbers_are_scored_by_minus_the_mean_absolute_error() -> None:
+    model, shown, asked = pulled_to_four()
     found = Relearning(2, 1, SGD(0.125)).curve(model, Regressor(), shown, asked, Run())
     assert found == (-4, -3, -2.25)
+
+
+def test_anything_can_be_looked_at_on_the_way() -> None:
+    def weight(model: nn.Module) -> float:
+        return float(next(model.parameters()).detach())
+
+    model, shown, _ = pulled_to_four()
+    attack = Relearning(2, 1, SGD(0.125))
+    assert attack.followed(model, Regressor(), shown, weight, Run()) == [0, 1, 1.75]
 
 
 def test_nothing_to_show_or_ask_rows_that_are_both_and_no_steps_are_refused(

@@ -242,6 +242,19 @@ def test_a_claim_holds_in_four_of_five_draws(agree: int, word: str) -> None:
     assert {len(row) for row in rows} == {len(columns)}
 
 
+@pytest.mark.parametrize(("draws", "refused"), [(4, False), (1, False), (5, True)])
+def test_fewer_than_five_draws_are_no_verdict(draws: int, refused: bool) -> None:
+    answers = [{"form": "npo-rt", "way": "level", **cell(d, [0, 0.5], 0.2)} for d in range(draws)]
+    sam = [{"form": "npo-sam", "way": "level", **cell(d, [0, 0.4])} for d in range(draws)]
+    if refused:
+        sam[-1] = {"form": "npo-sam", "way": "level", "draw": draws - 1, "refused": "too far"}
+    compared = draws - refused
+    line = tables.verdicts({"answers": answers + sam})[-1]
+    assert f"resists relearning: too few draws to say ({compared} of 5)" in line
+    assert f"smaller in {compared} of {compared}" in line
+    assert "yes" not in line and "NO" not in line
+
+
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     with pytest.raises(ExpungeError, match="'npo' was given"):
         Protocol(tmp_path, ("npo",))

@@ -2,7 +2,9 @@
 
 import io
 
-from expunge.cli.output import Terminal, table
+import pytest
+
+from expunge.cli.output import Terminal, show, table
 
 
 def printed(width: int, columns: int) -> list[str]:
@@ -21,3 +23,13 @@ def test_a_narrow_terminal_loses_no_column() -> None:
 
 def test_a_table_that_fits_keeps_to_the_terminal() -> None:
     assert max(map(len, printed(80, 3))) <= 80
+
+
+def test_sentences_stand_below_the_tables_unbroken_and_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sentence = f"[bold]{'word ' * 60}:warning:"
+    show([("one", ["", "a"], [["row", 1.0]]), ("two", ["", "b"], [["row", 2.0]])], [sentence])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == sentence
+    assert [line.strip() for line in lines if line.strip() in ("one", "two")] == ["one", "two"]

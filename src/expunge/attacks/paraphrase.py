@@ -72,8 +72,7 @@ def asked_in_ways(
         )
     answered, asked, facts = {}, {}, set()
     for name, rows in ways.items():
-        signals = ask(family, model, rows, run)
-        right = signals.values[0, :, signals.queries.index("correct")]
+        right = ask(family, model, rows, run).query("correct")[0]
         named = [fact(row) for row in rows.ids]
         answered[name] = frozenset(named[i] for i in torch.nonzero(right).reshape(-1).tolist())
         asked[name] = len(set(named))

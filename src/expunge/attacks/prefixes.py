@@ -17,9 +17,10 @@ from typing import Self
 
 import torch
 
-from expunge.data.encoding import IGNORED, LineEncoder, padded
+from expunge.data.encoding import LineEncoder, answer_tokens, padded, prompt_tokens
+from expunge.data.prompts import lines_in
 from expunge.data.samples import Samples, TensorSamples, batches
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.errors import ExpungeError
 
 PREFIXES = Path(__file__).parents[1] / "data" / "prefixes.txt"
 """English ones, one a line: ``{}`` where the question stands, and behind a tab how the answer
@@ -147,14 +148,7 @@ def templates(path: Path = PREFIXES) -> tuple[Template, ...]:
         IntegrityError: the file is not there, or is no text.
         ExpungeError: it holds no line, or one without a place for the question.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            f"The prefixes {path} cannot be read ({type(error).__name__}); a text file with one "
-            "prefix a line is expected."
-        ) from None
-    found = tuple(Template.of(line) for line in lines if line.strip())
+    found = tuple(map(Template.of, lines_in(path, "prefixes", "prefix")))
     if not found:
         raise ExpungeError(f"The prefixes {path} hold no line; one prefix a line is expected.")
     return found
@@ -194,7 +188,7 @@ def behind_words(
         )
     between = " " if template.beginning else separator
     lines = encoder.lines(template.prompts(questions, separator), answers, between, chat)
-    own = [answer if ended else answer[: len(answer) - lines.end] for answer in lines.answers]
+    own = lines.answers if ended else lines.unended
     columns = padded(lines.prompts, own, encoder.padding)
     return TensorSamples(list(ids), list(ids), columns)
 
@@ -202,10 +196,9 @@ def behind_words(
 def _lines(rows: Samples) -> Iterator[Line]:
     """Prompt and answer of each row, without padding."""
     for batch in batches(rows, READ_AT_ONCE):
-        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-            own = labels != IGNORED
-            start = int(own.int().argmax())
-            yield ids[:start].tolist(), ids[own].tolist()
+        prompts = prompt_tokens(batch["input_ids"], batch["labels"])
+        for prompt, answer in zip(prompts, answer_tokens(batch["labels"]), strict=True):
+            yield prompt.tolist(), answer.tolist()
 
 
 def _rebuilt(rows: Samples, lines: Sequence[Line]) -> TensorSamples:

@@ -9,6 +9,7 @@ them. Where all shown rows fit one batch, the seed changes a curve by rounding a
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import nn
 
@@ -27,6 +28,8 @@ from expunge.requests import NO_REQUEST
 from expunge.run import Run
 from expunge.signals import accuracy, mean_absolute_error
 from expunge.signals.ask import ask
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,30 @@ class Relearning:
                 a guard that answers -inf: switch it off first), or no weight can move.
         """
         _check_rows(shown, asked)
+        return tuple(
+            self.followed(model, family, shown, lambda m: _score(m, family, asked, run), run)
+        )
+
+    def followed(
+        self,
+        model: nn.Module,
+        family: Family,
+        shown: Samples,
+        measure: Callable[[nn.Module], Found],
+        run: Run,
+    ) -> list[Found]:
+        """What is found in a copy of the model after 0, 1, ..., ``steps`` steps.
+
+        Args:
+            model: it stays as it is.
+            family: what kind of model it is.
+            shown: rows it is fine-tuned on.
+            measure: looks at a model in evaluation mode, which it must not change.
+            run: its seed fixes the order of the rows; take the same for a model and its oracle.
+
+        Raises:
+            ExpungeError: the loss is not finite, or no weight can move.
+        """
         able(family, HasLoss)
         problem = Problem(model, family, NO_REQUEST, {Role.TRAIN: shown}, History())
         descent = Descent(
@@ -83,14 +110,12 @@ class Relearning:
             length=Steps(self.steps),
             batch_size=self.batch_size,
         )
-        return tuple(
-            relearning_curve(descent, problem, lambda m: _score(m, family, asked, run), run)
-        )
+        return relearning_curve(descent, problem, measure, run)
 
 
 def relearning_curve(
-    descent: Descent, problem: Problem, measure: Callable[[nn.Module], float], run: Run
-) -> list[float]:
+    descent: Descent, problem: Problem, measure: Callable[[nn.Module], Found], run: Run
+) -> list[Found]:
     """Performance of the problem's model after 0, 1, 2 ... steps of a descent, in one pass.
 
     Args:

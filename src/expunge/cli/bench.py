@@ -1,6 +1,5 @@
 """``expunge bench``: benchmarks. Quick forms by default."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,17 @@ from expunge.cli import (
     bench_service,
     bench_smoothing,
 )
-from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.cli.bench_options import CORES, Methods, Processes
+from expunge.cli.output import (
+    JsonPath,
+    console,
+    show,
+    table,
+    told,
+    writable_folder,
+    write_json,
+    write_picture,
+)
 from expunge.storage import write_bytes
 
 app = typer.Typer(no_args_is_help=True)
@@ -79,8 +88,7 @@ def speed_of_classification(
     """Per-sample Fisher against a loop, and seconds of methods beside those of retraining."""
     rows, repeats = (1024, 5) if full else (256, 2)
     result = speed_classification.run(rows, repeats, console)
-    for title, columns, lines in speed_classification.tables(result):
-        console.print(table(title, columns, lines))
+    show(speed_classification.tables(result))
     write_json(json, result)
 
 
@@ -94,8 +102,7 @@ def speed_of_language(
     """NPO with the reference's answers cached, and batches without padding."""
     width, layers, steps = (384, 8, 12) if full else (192, 4, 6)
     result = speed_language.run(width, layers, steps, console)
-    for title, columns, lines in speed_language.tables(result):
-        console.print(table(title, columns, lines))
+    show(speed_language.tables(result))
     write_json(json, result)
 
 
@@ -124,8 +131,7 @@ def continual_on_digits(
 ) -> None:
     """All eight rules on scikit-learn digits, strengths chosen on a validation split."""
     result = continual_digits.run(seeds, requests, console=console)
-    for title, columns, rows in continual_digits.tables(result):
-        console.print(table(title, columns, rows))
+    show(continual_digits.tables(result))
     write_json(json, result)
 
 
@@ -140,8 +146,7 @@ def gated_adapters(
     """O3: topics forgotten in turn by gated adapters, without retain data; gate open and shut."""
     chosen = tuple(o3_protocol.METHODS) if full else o3_protocol.QUICK
     result = o3_protocol.run(seeds, chosen, console)
-    for title, columns, rows in o3_protocol.tables(result):
-        console.print(table(title, columns, rows))
+    show(o3_protocol.tables(result))
     write_json(json, result)
 
 
@@ -173,21 +178,17 @@ def classification(
     worlds: Annotated[
         list[str] | None, typer.Option("--world", help=f"One of {', '.join(WORLDS)}; repeatable.")
     ] = None,
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Registered name; repeatable.")
-    ] = None,
+    methods: Methods = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
     trials: Annotated[int, typer.Option(min=0, help="Trials of a method; 0: presets alone.")] = 6,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """Every classifier method beside three oracles: class, sub-class, subject and random rows."""
     writable_folder(out, "The folder of --out,")
     chosen = tuple(worlds or (WORLDS if full else protocol.QUICK))
     result = protocol.Protocol(out, chosen, tuple(methods or ()), seeds, trials, processes).conduct(
-        _told
+        told
     )
     for title, columns, rows, below in tables.tables(result):
         console.print(table(title, columns, rows))
@@ -211,21 +212,15 @@ def corrective(
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 5,
     trials: Annotated[int, typer.Option(min=1, help="Trials of a method on every model.")] = 6,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """A poison and a confusion of labels, of which only a part is identified."""
     writable_folder(out, "The folder of --out,")
     parts = corrective_protocol.full() if full else corrective_protocol.quick()
-    result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(_told)
-    for title, columns, rows in corrective_tables.tables(result):
-        console.print(table(title, columns, rows))
-    for note in corrective_tables.notes(result):
-        console.print(note, soft_wrap=True)
-    write_bytes(out / "corrective.png", corrective_picture.png(result))
-    console.print(f"Picture: {out / 'corrective.png'}", soft_wrap=True)
+    result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(told)
+    show(corrective_tables.tables(result), corrective_tables.notes(result))
+    write_picture(out / "corrective.png", corrective_picture.png(result))
     write_json(json, result)
 
 
@@ -237,14 +232,10 @@ def membership(
     full: Annotated[
         bool, typer.Option("--full", help="Five seeds and 64 models a pool instead of 1 and 32.")
     ] = False,
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help="Registered name; repeatable.")
-    ] = None,
+    methods: Methods = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from 0.")] = None,
     models: Annotated[int | None, typer.Option(help="Models of a pool, an even number.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """Who was in: membership attacks on small networks, before and after they unlearned."""
@@ -255,17 +246,12 @@ def membership(
         models or (64 if full else 32),
         tuple(methods or membership_protocol.METHODS),
         processes,
-    ).conduct(_told)
+    ).conduct(told)
     for title, columns, rows, below in membership_tables.tables(result):
         console.print(table(title, columns, rows))
         console.print(below, soft_wrap=True)
-    write_bytes(out / "membership.png", membership_tables.picture(result))
-    console.print(f"Picture: {out / 'membership.png'}", soft_wrap=True)
+    write_picture(out / "membership.png", membership_tables.picture(result))
     write_json(json, result)
-
-
-def _told(title: str, stored: bool) -> None:
-    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)
 
 
 @app.command("sparsity")
@@ -286,9 +272,7 @@ def sparsity_and_gaps(
         typer.Option("--method", help=f"One of {', '.join(SUBJECTS)}; repeatable."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """Prune first, then unlearn: the gap to sparse and dense oracles by sparsity."""
@@ -301,11 +285,8 @@ def sparsity_and_gaps(
         tuple(methods or chosen.methods),
         seeds,
         processes,
-    ).conduct(_told)
-    for title, columns, rows in sparsity_tables.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in sparsity_tables.sentences(result):
-        console.print(sentence, soft_wrap=True)
+    ).conduct(told)
+    show(sparsity_tables.tables(result), sparsity_tables.sentences(result))
     write_json(json, result)
 
 
@@ -318,19 +299,14 @@ def worst_case_forget_sets(
         bool, typer.Option("--full", help="Models as shipped, too, which memorise less.")
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 3,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """The rows that are hardest to forget, found by search, beside random rows and baselines."""
     writable_folder(out, "The folder of --out,")
     chosen = worst_case_protocol.FULL if full else worst_case_protocol.QUICK
-    result = worst_case_protocol.Protocol(out, chosen, seeds, processes).conduct(_told)
-    for title, columns, rows in worst_case_tables.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in worst_case_tables.sentences(result):
-        console.print(sentence, soft_wrap=True)
+    result = worst_case_protocol.Protocol(out, chosen, seeds, processes).conduct(told)
+    show(worst_case_tables.tables(result), worst_case_tables.sentences(result))
     write_json(json, result)
 
 
@@ -342,19 +318,14 @@ def datamodel_matching(
     full: Annotated[
         bool, typer.Option("--full", help="100 models and 4,000 half-data models.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """Datamodel matching beside ascent, SCRUB and fine-tuning: margins against many oracles."""
     writable_folder(out, "The folder of --out,")
     models, half_models = dmm_protocol.FULL if full else dmm_protocol.QUICK
-    result = dmm_protocol.Protocol(out, models, half_models, processes).conduct(_told)
-    for title, columns, rows in dmm_tables.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in dmm_tables.sentences(result):
-        console.print(sentence, soft_wrap=True)
+    result = dmm_protocol.Protocol(out, models, half_models, processes).conduct(told)
+    show(dmm_tables.tables(result), dmm_tables.sentences(result))
     write_json(json, result)
 
 
@@ -387,10 +358,7 @@ def reliability_of_the_ledger(
     result = reliability_protocol.Protocol(
         kills or chosen[0], requests or chosen[1], seed, ledger_url, out
     ).conduct(lambda line: console.print(line, soft_wrap=True))
-    for title, columns, rows in reliability_tables.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in reliability_tables.sentences(result):
-        console.print(sentence, soft_wrap=True)
+    show(reliability_tables.tables(result), reliability_tables.sentences(result))
     write_json(json, result)
     if not reliability_protocol.holds(result):
         raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """``expunge bench tofu``, ``muse`` and ``wmdp``: what language models still know."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +11,11 @@ from expunge.benchmarks.muse import table as muse_table
 from expunge.benchmarks.tofu import folders, picture, protocol, tables
 from expunge.benchmarks.wmdp import Wmdp
 from expunge.benchmarks.wmdp import table as wmdp_table
-from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.cli.bench_options import CORES, Processes
+from expunge.cli.output import JsonPath, show, told, writable_folder, write_json, write_picture
 from expunge.errors import ExpungeError
 from expunge.run import Run
 from expunge.signals.text_membership import RETRAINED_AUC
-from expunge.storage import write_bytes
 
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the published set.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Folder of the model to ask.")]
@@ -44,9 +43,7 @@ def tofu(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the forget set; 10.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    processes: Processes = CORES,
     data: Data = None,
     model: Model = None,
     oracle: Oracle = None,
@@ -73,13 +70,9 @@ def tofu(
         form = replace(form, epochs=epochs, looks=min(form.looks, epochs))
     chosen = tuple(methods or (protocol.QUICK_RATES if tune and not full else ()))
     rates = {} if full or tune or methods else dict(protocol.QUICK_RATES)
-    result = protocol.Protocol(out, form, rates, chosen, processes=processes).conduct(_told)
-    for title, columns, rows in tables.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in tables.sentences(result):
-        console.print(sentence, soft_wrap=True)
-    write_bytes(out / "tofu.png", picture.png(result))
-    console.print(f"Picture: {out / 'tofu.png'}", soft_wrap=True)
+    result = protocol.Protocol(out, form, rates, chosen, processes=processes).conduct(told)
+    show(tables.tables(result), tables.sentences(result))
+    write_picture(out / "tofu.png", picture.png(result))
     write_json(json, result)
 
 
@@ -131,10 +124,5 @@ def _both(data: Path | None, model: Path | None) -> tuple[Path, Path]:
 
 
 def _show(form: Any, result: Any, json: Path | None) -> None:
-    title, columns, rows = form(result)
-    console.print(table(title, columns, rows))
+    show([form(result)])
     write_json(json, result)
-
-
-def _told(title: str, stored: bool) -> None:
-    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)

@@ -1,6 +1,5 @@
 """``expunge bench real-facts``: a pretrained model forgets capitals or people that it knows."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 import typer
 
 from expunge.benchmarks.real_facts import protocol, tables
-from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.cli.bench_options import CORES
+from expunge.cli.output import JsonPath, show, told, writable_folder, write_json
 from expunge.errors import ExpungeError
 
 
@@ -36,7 +36,7 @@ def real_facts(
     ] = False,
     processes: Annotated[
         int, typer.Option(min=1, help="Jobs that run at once, of some 3 GB of memory each.")
-    ] = min(2, os.cpu_count() or 1),
+    ] = min(2, CORES),
     json: JsonPath = None,
 ) -> None:
     """Real facts in SmolLM2: measured first, then forgotten, beside neighbours that stay."""
@@ -53,14 +53,7 @@ def real_facts(
     )
     result = protocol.Protocol(
         out, form, ("budget", "preset") if preset else ("budget",), tune, processes
-    ).conduct(_told)
-    for title, columns, rows in tables.tables(result):
-        console.print(table(title, columns, rows))
-    console.print(tables.CAPTION, soft_wrap=True)
-    for line in tables.verdicts(result):
-        console.print(line, soft_wrap=True, markup=False)
-    write_json(json, result | {"verdicts": tables.verdicts(result)})
-
-
-def _told(title: str, stored: bool) -> None:
-    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)
+    ).conduct(told)
+    verdicts = tables.verdicts(result)
+    show(tables.tables(result), (tables.CAPTION, *verdicts))
+    write_json(json, result | {"verdicts": verdicts})

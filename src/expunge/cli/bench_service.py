@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from expunge.benchmarks.service import protocol
-from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.cli.output import JsonPath, console, show, write_json
 
 
 def service(
@@ -32,14 +32,11 @@ def service(
     Exit status 1 where a call was wrong or a check found something.
     """
     result = protocol.Protocol(clients, calls, kills, seed, ledger, out).conduct(_told)
-    for title, columns, rows in protocol.tables(result):
-        console.print(table(title, columns, rows))
-    for sentence in protocol.sentences(result):
-        console.print(sentence, soft_wrap=True, markup=False)
+    show(protocol.tables(result), protocol.sentences(result))
     write_json(json, result)
     if not protocol.holds(result):
         raise typer.Exit(1)
 
 
 def _told(sentence: str) -> None:
-    console.print(sentence, soft_wrap=True, markup=False)
+    console.print(sentence, soft_wrap=True)

@@ -1,6 +1,5 @@
 """``expunge bench smoothing``: whether smoothed forgetting resists relearning at one level."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,8 @@ import typer
 
 from expunge.benchmarks.smoothing import protocol, tables
 from expunge.benchmarks.smoothing.forms import FORMS
-from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.cli.bench_options import CORES, Draws, Processes
+from expunge.cli.output import JsonPath, show, told, writable_folder, write_json
 
 
 def smoothing(
@@ -20,10 +20,8 @@ def smoothing(
         list[str] | None,
         typer.Option("--form", help=f"One of {', '.join(f.name for f in FORMS)}; repeatable."),
     ] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="Draws of people, from 0.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
-        os.cpu_count() or 1
-    ),
+    draws: Draws = None,
+    processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """NPO with sharpness awareness and its kin beside plain NPO, as far gone as the oracle."""
@@ -34,15 +32,7 @@ def smoothing(
         tuple(forms) if forms else every if full else protocol.QUICK,
         draws or (5 if full else 1),
         processes=processes,
-    ).conduct(_told)
-    for title, columns, rows in tables.tables(result):
-        console.print(table(title, columns, rows))
-    console.print(tables.CAPTION, soft_wrap=True)
-    lines = tables.verdicts(result)
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
-    write_json(json, result | {"verdicts": lines})
-
-
-def _told(title: str, stored: bool) -> None:
-    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)
+    ).conduct(told)
+    verdicts = tables.verdicts(result)
+    show(tables.tables(result), (tables.CAPTION, *verdicts))
+    write_json(json, result | {"verdicts": verdicts})

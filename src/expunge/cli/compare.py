@@ -40,7 +40,7 @@ from expunge.cli.cases import (
     shared_setting,
     validation_panel,
 )
-from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.cli.output import JsonPath, console, table, told, writable_folder, write_json
 from expunge.cli.own_method import MethodClass, method_classes
 from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, fields_of, starting_point
@@ -199,7 +199,7 @@ def _best(each: MethodClass, found: Tuned | None, storage: Path, case: Case) -> 
 
 
 def _told(name: str, seed: int, stored: bool) -> None:
-    console.print(f"seed {seed}: {name}{', stored before' if stored else ''}", soft_wrap=True)
+    told(f"seed {seed}: {name}", stored)
 
 
 def _show(compared: Compared) -> None:

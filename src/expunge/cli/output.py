@@ -117,6 +117,22 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return shown
 
 
+def show(
+    tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[object]]]],
+    sentences: Iterable[str] = (),
+) -> None:
+    """Print tables (title, columns, rows), and sentences below them."""
+    for title, columns, rows in tables:
+        console.print(table(title, columns, rows))
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
+
+
+def told(title: str, stored: bool) -> None:
+    """Say that a piece of work is done, and whether its result was stored before."""
+    console.print(f"{title}{', stored before' if stored else ''}", soft_wrap=True)
+
+
 def cell(value: object) -> str:
     """A number with two decimals below 10, a dash for nothing, anything else as it is."""
     if value is None:
@@ -138,3 +154,9 @@ def write_json(path: Path | None, figures: object) -> None:
     if path is not None:
         write_bytes(path, (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode())
         console.print(f"Figures: {path}", soft_wrap=True)
+
+
+def write_picture(path: Path, png: bytes) -> None:
+    """Write a picture, and say where it is."""
+    write_bytes(path, png)
+    console.print(f"Picture: {path}", soft_wrap=True)

@@ -10,6 +10,9 @@ from torch import Tensor
 IGNORED = -100
 """The label of a token that is no part of an answer."""
 
+Parts = Sequence[tuple[int, int]]
+"""Of each prompt the first letter of a part, and the one after its last; empty for none."""
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -48,6 +51,11 @@ class Lines:
     unknown: Sequence[int] = ()
     spans: Sequence[tuple[int, int] | None] = ()
 
+    @property
+    def unended(self) -> list[Sequence[int]]:
+        """The answers without the tokens that only end them."""
+        return [answer[: len(answer) - self.end] for answer in self.answers]
+
 
 def padded(
     prompts: Sequence[Sequence[int]],
@@ -76,6 +84,17 @@ def padded(
         ids[row, :end] = torch.tensor([*prompt, *answer])
         labels[row, start:end] = torch.tensor(answer)
     return {"input_ids": ids, "labels": labels}
+
+
+def prompt_tokens(ids: Tensor, labels: Tensor) -> list[Tensor]:
+    """The tokens (l,) before the answer of each row (n, L); none where a row has no answer."""
+    starts = (labels != IGNORED).int().argmax(1).tolist()
+    return [row[:start] for row, start in zip(ids, starts, strict=True)]
+
+
+def answer_tokens(labels: Tensor) -> list[Tensor]:
+    """The answer tokens (l,) of each row of labels (n, L)."""
+    return [row[row != IGNORED] for row in labels]
 
 
 class Encoder(Protocol):
@@ -118,7 +137,7 @@ class LineEncoder(Protocol):
         answers: Sequence[str],
         separator: str,
         chat: bool,
-        parts: Sequence[tuple[int, int]] = (),
+        parts: Parts = (),
     ) -> Lines:
         """Prompts and answers as tokens; see :mod:`expunge.data.prompts`.
 
@@ -127,8 +146,7 @@ class LineEncoder(Protocol):
             answers: what is learned.
             separator: between them, without ``chat``.
             chat: the chat template joins them.
-            parts: of each prompt the first letter of a part, and the one after its last, whose
-                tokens are asked for; none by default.
+            parts: of the prompts, whose tokens are asked for.
 
         Raises:
             ExpungeError: there is no tokenizer, no chat template, or the tokenizer knows more

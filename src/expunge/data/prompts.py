@@ -92,14 +92,7 @@ def refusals_of(
         ExpungeError: it holds no line.
     """
     path = REFUSALS if path is None else path
-    try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            f"The refusals {path} cannot be read ({type(error).__name__}); a text file with one "
-            "answer a line is expected."
-        ) from None
-    texts = [line for line in found if line]
+    texts = [line.strip() for line in lines_in(path, "refusals", "answer")]
     if not texts:
         raise ExpungeError(
             f"The refusals {path} hold no line, and answers that teach nothing are expected, one a "
@@ -109,6 +102,27 @@ def refusals_of(
     prompts = ["" if alone else prompt] * len(texts)
     lines = encoder.lines(prompts, texts, "" if alone else columns.separator, columns.chat)
     return tuple(tuple(answer) for answer in lines.answers)
+
+
+def lines_in(path: Path, what: str, one: str) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Args:
+        path: of the file.
+        what: what the lines are, for what is said.
+        one: what one of them is.
+
+    Raises:
+        IntegrityError: the file is not there, or is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            f"The {what} {path} cannot be read ({type(error).__name__}); a text file with one "
+            f"{one} a line is expected."
+        ) from None
+    return [line for line in lines if line.strip()]
 
 
 def widened(rows: TensorSamples, width: int, padding: int) -> TensorSamples:

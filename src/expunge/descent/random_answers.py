@@ -6,11 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from expunge.data.encoding import answer_tokens
 from expunge.data.samples import ROW, Batch, Samples, batches
 from expunge.descent.player import Setting
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLoss, able
-from expunge.families.language import IGNORED, answered_with
+from expunge.families.language import answered_with
 from expunge.problem import Fields
 
 AT_ONCE = 256
@@ -50,9 +51,8 @@ class RandomAnswers:
         known: dict[tuple[int, ...], int] = {}
         own = []
         for batch in batches(samples, AT_ONCE):
-            for tokens, label in zip(batch["input_ids"], batch["labels"], strict=True):
-                answer: list[int] = tokens[label != IGNORED].tolist()
-                own.append(known.setdefault(tuple(answer), len(known)))
+            for answer in answer_tokens(batch["labels"]):
+                own.append(known.setdefault(tuple(answer.tolist()), len(known)))
         if len(known) < 2:
             raise ExpungeError(
                 "All rows to forget have one answer, so there is no other to draw from; give a "

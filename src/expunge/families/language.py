@@ -194,8 +194,7 @@ def grouped(lengths: Sequence[int], overhead: int | None) -> list[tuple[list[int
 def answered_with(batch: Batch, answers: Sequence[Tensor]) -> Batch:
     """The prompts of a batch, each with another answer (l,); every other field stays."""
     ids, labels = batch["input_ids"], batch["labels"]
-    starts = (labels != IGNORED).int().argmax(1).tolist()
-    prompts = [row[:start] for row, start in zip(ids, starts, strict=True)]
+    prompts = encoding.prompt_tokens(ids, labels)
     given = [answer.to(ids.device) for answer in answers]
     whole = [torch.cat(pair) for pair in zip(prompts, given, strict=True)]
     own = [

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.data.encoding import answer_tokens
 from expunge.data.samples import Batch
 from expunge.families.abilities import HasAnswers
 from expunge.families.language import IGNORED, answered_with
@@ -155,4 +156,4 @@ def _drawn(logits: Tensor, generator: torch.Generator) -> list[int]:
 
 def _answers(labels: Tensor) -> list[list[int]]:
     """The answer tokens of each row of labels (n, L)."""
-    return [row[row != IGNORED].tolist() for row in labels.cpu()]
+    return [answer.tolist() for answer in answer_tokens(labels.cpu())]

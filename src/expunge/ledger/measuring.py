@@ -15,10 +15,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from expunge.data.encoding import answer_tokens
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasLogits
-from expunge.families.language import IGNORED
 from expunge.ledger.material import Material
 from expunge.ledger.policy import Gate
 from expunge.run import Run
@@ -136,7 +136,7 @@ def _common(train: Samples, named: Tensor, gone: Tensor) -> float:
     """How often the rows that stay have the answers of the named ones: what guessing by frequency
     would score. Held-out questions are about those who stay, so that a model answers them."""
     labels = train.batch(torch.arange(len(train)), {"labels"})["labels"]
-    answers = [tuple(row[row != IGNORED].tolist()) for row in labels]
+    answers = [tuple(answer.tolist()) for answer in answer_tokens(labels)]
     left = Counter(answers[row] for row in (~gone).nonzero().flatten().tolist())
     if not left or not len(named):
         return 0.0

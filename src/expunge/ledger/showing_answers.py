@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.data.encoding import answer_tokens, prompt_tokens
 from expunge.data.samples import Batch, Samples
 from expunge.errors import ConflictError, ExpungeError, UnknownError
 from expunge.families.abilities import Family, HasAnswers, HasErrors, HasLogits
@@ -294,8 +295,8 @@ def _texts(material: Material, shown: Samples) -> list[tuple[str | None, str]]:
         return [(None, texts.get(str(v), str(v))) for v in batch["label"].tolist()]
     if isinstance(material.family, HasAnswers):
         lines, checkpoint = _lines(shown), _written(material)
-        asked = checkpoint.written(_parts(lines, answers=False))
-        return list(zip(asked, checkpoint.written(_parts(lines, answers=True)), strict=True))
+        asked = checkpoint.written(prompt_tokens(lines["input_ids"], lines["labels"]))
+        return list(zip(asked, checkpoint.written(answer_tokens(lines["labels"])), strict=True))
     word = " deviations from the mean" if _scaled(material.family) else ""
     return [(None, f"{_in_figures(row)}{word}") for row in _targets(shown).tolist()]
 
@@ -310,20 +311,11 @@ def _lines(shown: Samples) -> Batch:
     return {**batch, "labels": labels}
 
 
-def _parts(lines: Batch, answers: bool) -> list[Tensor]:
-    """The tokens of the answers, or of the prompts before them."""
-    found = []
-    for ids, labels in zip(lines["input_ids"], lines["labels"], strict=True):
-        own = labels != IGNORED
-        found.append(ids[own] if answers else ids[: int(own.int().argmax())])
-    return found
-
-
 def _generated(material: Material, model: nn.Module, shown: Samples) -> list[str]:
     family, run, lines = material.family, material.run(), _lines(shown)
     assert isinstance(family, HasAnswers)
     checkpoint = _written(material)
-    longest = int((lines["labels"] != IGNORED).sum(1).max())
+    longest = max(map(len, answer_tokens(lines["labels"])))
     everything = material.train.batch(torch.arange(min(1000, len(material.train))), {"labels"})
     end = end_of(model, everything["labels"])
     with evaluating(on_device(model, run)) as asked, torch.inference_mode(), run.autocast():

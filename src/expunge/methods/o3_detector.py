@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from expunge.changes.adapter import LowRank
 from expunge.changes.detector import Detector, Layered, Reader, Usual, standardised
+from expunge.data.encoding import prompt_tokens
 from expunge.data.samples import Samples, batches
 from expunge.descent.contrast_terms import ContrastiveEntropy, readable
 from expunge.descent.length import Epochs
@@ -28,7 +29,6 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW, Linear
 from expunge.descent.player import Player
 from expunge.errors import ExpungeError
-from expunge.families.language import IGNORED
 from expunge.methods.low_rank import Shape, descended, linear_layers
 from expunge.models.modes import evaluating
 from expunge.problem import Problem
@@ -183,8 +183,7 @@ def prompt_end(samples: Samples) -> tuple[int, ...]:
     none where there are no such tokens, :data:`LONGEST` at most."""
     prompts: list[list[int]] = []
     for batch in batches(samples, AT_ONCE):
-        starts = (batch["labels"] != IGNORED).int().argmax(1).tolist()
-        prompts += [ids[:n].tolist() for ids, n in zip(batch["input_ids"], starts, strict=True)]
+        prompts += [one.tolist() for one in prompt_tokens(batch["input_ids"], batch["labels"])]
     for length in range(1, LONGEST + 1):
         ends = {tuple(prompt[-length:]) for prompt in prompts}
         (end, *others) = ends

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from expunge.changes.history import History
-from expunge.data.encoding import IGNORED
+from expunge.data.encoding import answer_tokens
 from expunge.data.samples import TensorSamples
 from expunge.descent.counterfactual import CounterfactualTarget
 from expunge.descent.length import Steps
@@ -173,7 +173,7 @@ class PseudoRehearsal(OverDescent):
         strange = _some(strange, min(self.rehearsed - len(known), max(256, len(known) // 3)), draws)
         prompts = [*known, *strange]
         end = end_of(problem.model, labels)
-        longest = int((labels != IGNORED).sum(1).max())
+        longest = max(map(len, answer_tokens(labels)))
         answers = generated(
             problem.model, prompts, run, most=longest, end=() if end is None else (end,)
         )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from expunge.data.encoding import IGNORED, padded
+from expunge.data.encoding import answer_tokens, padded
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 from expunge.run import Run
@@ -94,9 +94,9 @@ def about_others(
         instead: the other subject of each.
     """
     rows = []
-    for fact, own in zip(facts, labels, strict=True):
+    for fact, own in zip(facts, answer_tokens(labels), strict=True):
         question, subject = question_of(fact)
-        rows.append((question.about(instead[subject]), own[own != IGNORED].tolist()))
+        rows.append((question.about(instead[subject]), own.tolist()))
     return rows_of(ids, rows)
 
 

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expunge.data.encoding import Lines, Tokens
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.data.encoding import Lines, Parts, Tokens
+from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.models.lines import LineTokens
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -217,7 +217,7 @@ class Checkpoint:
             except (ValueError, RuntimeError, TypeError) as error:
                 raise ExpungeError(
                     f"The image processor in {self.folder} cannot read the pictures "
-                    f"({_first_line(error)}); check `channels` and `size` in `columns`."
+                    f"({first_line(error)}); check `channels` and `size` in `columns`."
                 ) from None
         if len({part.shape[1:] for part in parts}) > 1:
             raise ExpungeError(
@@ -268,7 +268,7 @@ class Checkpoint:
         answers: Sequence[str],
         separator: str,
         chat: bool,
-        parts: Sequence[tuple[int, int]] = (),
+        parts: Parts = (),
     ) -> Lines:
         """Prompts and answers as tokens; see :mod:`expunge.models.lines`.
 
@@ -349,7 +349,7 @@ def _config_of(folder: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise IntegrityError(f"{path} is no readable JSON ({_first_line(error)}).") from None
+        raise IntegrityError(f"{path} is no readable JSON ({first_line(error)}).") from None
     if not isinstance(content, dict):
         raise IntegrityError(f"{path} holds no JSON object; restore it from its source.")
     return content
@@ -419,11 +419,6 @@ def _reading(folder: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise IntegrityError(
-            f"{folder} cannot be read as a checkpoint ({_first_line(error)}); restore it, or save "
+            f"{folder} cannot be read as a checkpoint ({first_line(error)}); restore it, or save "
             "it again with `save_pretrained`."
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

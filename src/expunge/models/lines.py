@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.data.encoding import Lines
+from expunge.data.encoding import Lines, Parts
 from expunge.errors import ExpungeError, first_line
-
-Parts = Sequence[tuple[int, int]]
-"""Of each prompt the first letter of a part, and the one after its last; empty for none."""
 
 
 @dataclass(frozen=True, eq=False)

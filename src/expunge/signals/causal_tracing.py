@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.data.encoding import prompt_tokens
 from expunge.data.prompts import SUBJECT
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.families.decoder import DecoderLayer, decoder_layers
-from expunge.families.language import IGNORED, head_of, input_embedding
+from expunge.families.language import head_of, input_embedding
 from expunge.models.modes import evaluating
 from expunge.problem import Missing
 from expunge.run import Run, on_device
@@ -105,15 +106,16 @@ def facts_of(samples: Samples) -> list[Fact]:
         raise ExpungeError(lack.sentence)
     found: list[Fact] = []
     for batch in batches(samples, READ_AT_ONCE):
-        rows = zip(batch["input_ids"], batch["labels"], batch[SUBJECT].tolist(), strict=True)
-        for ids, labels, (start, stop) in rows:
-            end = int((labels != IGNORED).int().argmax())
+        prompts = prompt_tokens(batch["input_ids"], batch["labels"])
+        rows = zip(batch["input_ids"], prompts, batch[SUBJECT].tolist(), strict=True)
+        for ids, prompt, (start, stop) in rows:
+            end = len(prompt)
             if not 0 <= start < stop <= end:
                 raise ExpungeError(
                     f"The subject of {samples.ids[len(found)]!r} is said to be at the tokens "
                     f"{start} to {stop} of a prompt of {end}; a span inside the prompt is expected."
                 )
-            found.append(Fact(ids[:end], (start, stop), int(ids[end])))
+            found.append(Fact(prompt, (start, stop), int(ids[end])))
     return found
 
 

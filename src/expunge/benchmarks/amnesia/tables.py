@@ -12,12 +12,8 @@ import torch
 
 from expunge.benchmarks.amnesia.protocol import CHOICES, EVERYTHING, RANDOM, STRONGEST, TRACED
 from expunge.benchmarks.amnesia.work import map_of
-from expunge.benchmarks.facts.tables import Spread
-from expunge.benchmarks.facts.work import STEPS
+from expunge.benchmarks.facts.tables import Cell, Spread, Table, knowledge_of, steps_of
 from expunge.signals.causal_tracing import KINDS, PLACES, EffectMap
-
-Table = tuple[str, Sequence[str], list[Sequence[object]]]
-Cell = Mapping[str, Any]
 
 CAPTION = (
     "Effects: how much of the answer's probability comes back, mean over facts and draws, where "
@@ -92,13 +88,9 @@ def _choices(result: Mapping[str, Any]) -> Table:
 
 
 def _figures(cells: Sequence[Cell]) -> list[object]:
-    paraphrases = [fmean(c[f"{which} paraphrase"] for c in cells) for which in ("forget", "retain")]
     return [
-        Spread.of(cell["forget"] for cell in cells),
-        Spread.of(cell["retain"] for cell in cells),
-        " / ".join(f"{share:.2f}" for share in paraphrases),
-        Spread.of(fmean(cell["log probability"]) for cell in cells),
-        Spread.of(_steps(cell) for cell in cells),
+        *knowledge_of(cells),
+        Spread.of(map(steps_of, cells)),
         Spread.of(cell["from others"] for cell in cells),
     ]
 
@@ -171,8 +163,3 @@ def _worth(cells: Sequence[Cell]) -> tuple[int, float]:
 
 def _layers(cell: Cell) -> str:
     return "all" if cell["layers"] is None else " ".join(map(str, cell["layers"]))
-
-
-def _steps(cell: Cell) -> float:
-    """Steps of relearning; one more than were made where they did not suffice."""
-    return float(STEPS + 1 if cell["relearned"] is None else cell["relearned"])

@@ -4,7 +4,7 @@ An attack brings out facts or it does not; how many an oracle gives under the sa
 of the oracle by the same function. An attack that a model of this kind does not admit says why.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from expunge.attacks.quantisation import quantised
 from expunge.attacks.relearning import Relearning
 from expunge.attacks.state_probe import StateProbe
 from expunge.audit.case import reason_of
-from expunge.benchmarks.attacks.rows import AttackRows, fact_of
+from expunge.benchmarks.attacks.rows import AttackRows, Shown, fact_of
 from expunge.benchmarks.facts.work import ATTACK, STEPS
 from expunge.data.samples import Samples, TensorSamples
 from expunge.errors import ExpungeError
@@ -73,8 +73,8 @@ class Battery:
         yield "probe", self._probe
         for bits in BITS:
             yield f"{bits} bits", partial(self._rounded, bits)
-        for kind in rows.relearning():
-            yield kind, partial(self._relearned, kind)
+        for kind, sets in rows.relearning().items():
+            yield kind, partial(self._relearned, sets)
         if switchable(self.model):
             yield "edit off", self._switched_off
 
@@ -114,15 +114,15 @@ class Battery:
             "validation": [reading.validation for reading in readings]
         }
 
-    def _relearned(self, kind: str) -> Found:
+    def _relearned(self, sets: Mapping[int, Shown]) -> Found:
         """The most that is answered at any step, of any number of rows shown; all curves."""
         curves, most, asked = {}, 0.0, 1
-        for count, sets in self.rows.relearning()[kind].items():
-            attack = Relearning(STEPS, len(sets.shown), ATTACK)
+        for count, each in sets.items():
+            attack = Relearning(STEPS, len(each.shown), ATTACK)
             curve = attack.curve(
-                self.model, self.rows.world.family, sets.shown, sets.asked, self.run
+                self.model, self.rows.world.family, each.shown, each.asked, self.run
             )
-            curves[str(count)], most, asked = list(curve), max(most, *curve), len(sets.asked)
+            curves[str(count)], most, asked = list(curve), max(most, *curve), len(each.asked)
         return _counted(round(most * asked), asked) | {"curves": curves}
 
     def _membership(self) -> Found:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from expunge.audit.plots import LIGHT, MARKS, as_png, open_axes
-from expunge.benchmarks.attacks.tables import comparisons
+from expunge.benchmarks.attacks.tables import bases_of, comparisons, oracles_of
 
 ROWS = "few forgotten"
 """The kind of relearning that has a plot of its own by rows shown."""
@@ -19,8 +19,7 @@ Cells = Sequence[Mapping[str, Any]]
 
 def png(result: Mapping[str, Any]) -> bytes:
     """A plot for every kind of relearning, at the largest number of rows, and one by rows."""
-    oracles = [cell for cell in result["references"] if cell["oracle"]]
-    bases = [cell for cell in result["references"] if not cell["oracle"]]
+    bases, oracles = bases_of(result), oracles_of(result)
     attacks = oracles[0]["attacks"]
     kinds = [name for name, found in attacks.items() if "curves" in found]
     methods = {name: comparison.cells for name, comparison in comparisons(result).items()}

@@ -70,8 +70,7 @@ class AttackRows:
         """Rows of the phrasings trained for everybody about retained people: to learn probes from,
         and, about other people, to choose them on."""
         train, world = self.world.train, self.world
-        rows = train.select(world.about(train, self.gone, world.size.people))
-        rows = rows.select(world.alike(rows))
+        rows = world.alike(train.select(world.about(train, self.gone, world.size.people)))
         kept = torch.tensor([world.number(row) % EVERY == 0 for row in rows.ids])
         return rows.select((~kept).nonzero().reshape(-1)), rows.select(kept.nonzero().reshape(-1))
 
@@ -141,8 +140,7 @@ class AttackRows:
 
     def _once(self, start: int, stop: int) -> TensorSamples:
         train, world = self.world.train, self.world
-        rows = train.select(world.about(train, start, stop))
-        return rows.select(world.once(rows))
+        return world.once(train.select(world.about(train, start, stop)))
 
 
 def kind_of(row: str) -> str:

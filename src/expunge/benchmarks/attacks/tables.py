@@ -25,6 +25,7 @@ from typing import Any
 from expunge.benchmarks.attacks.battery import PLAIN, RETAINED
 from expunge.benchmarks.attacks.rows import STRANGERS
 from expunge.benchmarks.facts.people import QUESTIONS
+from expunge.benchmarks.facts.tables import Cell, Spread, Table
 from expunge.signals.roc import auc_half_width
 
 LEVEL = 0.05
@@ -38,9 +39,6 @@ ASKING = (PLAIN, "prefix", "begun", "paraphrase", "lens", "probe", "edit off")
 
 SCORES = ("loss", "Min-K%")
 """By which forgotten facts are told from those of strangers."""
-
-Cell = Mapping[str, Any]
-Table = tuple[str, Sequence[str], list[Sequence[object]]]
 
 
 @dataclass(frozen=True)
@@ -105,13 +103,12 @@ class Comparison:
         mine = [cell["attacks"][name] for cell in self.cells]
         # an oracle has nothing that could be switched off: it answers as it does when it is asked
         theirs = [cell["attacks"].get(name, cell["attacks"][PLAIN]) for cell in self.oracles]
-        answered, of = (sum(found[part] for found in mine) for part in ("answered", "of"))
-        known, asked = (sum(found[part] for found in theirs) for part in ("answered", "of"))
+        answered, of = _counts(mine)
+        known, asked = _counts(theirs)
         shares = [found["answered"] / found["of"] for found in theirs]
         sd = stdev(shares) if len(shares) > 1 else 0.0
         p = _fisher(answered, of, known, asked)
-        excess = answered / of - fmean(shares)
-        beyond = p < LEVEL / attacks and excess > DEVIATIONS * sd
+        beyond = _beyond(answered / of - fmean(shares), sd, p, attacks)
         return Excess(name, answered, of, fmean(shares), sd, p, beyond)
 
     @property
@@ -133,19 +130,18 @@ class Comparison:
     def noticed(self) -> float:
         """The least share of facts, asked plainly, that would be called more than the oracles'."""
         plain = self.excesses[PLAIN]
-        theirs = [cell["attacks"][PLAIN] for cell in self.oracles]
-        known, asked = (sum(found[part] for found in theirs) for part in ("answered", "of"))
+        known, asked = _counts([cell["attacks"][PLAIN] for cell in self.oracles])
         for answered in range(plain.of + 1):
-            beyond = answered / plain.of - plain.oracle > DEVIATIONS * plain.sd
-            if beyond and _fisher(answered, plain.of, known, asked) < LEVEL / len(self.excesses):
-                return answered / plain.of
+            share, p = answered / plain.of, _fisher(answered, plain.of, known, asked)
+            if _beyond(share - plain.oracle, plain.sd, p, len(self.excesses)):
+                return share
         return 1.0
 
 
 def comparisons(result: Mapping[str, Any]) -> dict[str, Comparison]:
     """By method, of those whose models could be attacked."""
     return {
-        name: Comparison(found, _oracles(result, {cell["draw"] for cell in found}))
+        name: Comparison(found, oracles_of(result, {cell["draw"] for cell in found}))
         for name, cells in _by_method(result)
         if (found := [cell for cell in cells if "attacks" in cell])
     }
@@ -168,7 +164,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 def _excesses(
     title: str, names: Sequence[str], found: Mapping[str, Comparison], result: Mapping[str, Any]
 ) -> Table:
-    bases, oracles = _bases(result), _oracles(result)
+    bases, oracles = bases_of(result), oracles_of(result)
     rows: list[Sequence[object]] = []
     for label, cells in (("base, share", bases), ("oracle, share", oracles)):
         rows.append((label, _mean(cells, RETAINED), *(_shares(cells, name) for name in names)))
@@ -184,12 +180,12 @@ def _shares(cells: Sequence[Cell], name: str) -> str:
     shares = [one["answered"] / one["of"] for one in found if "of" in one]
     if not shares:
         return "-"
-    return f"{fmean(shares):.2f}" + (f"±{stdev(shares):.2f}" if len(shares) > 1 else "")
+    return str(Spread.of(shares))
 
 
 def _budgets(found: Mapping[str, Comparison], result: Mapping[str, Any]) -> Table:
     """Most that is answered by rows shown, of the kinds with several budgets."""
-    some = _oracles(result)[0]["attacks"]
+    some = oracles_of(result)[0]["attacks"]
     budgets = [
         (kind, count)
         for kind, one in some.items()
@@ -210,7 +206,7 @@ def _most(cells: Sequence[Cell], kind: str, count: str) -> str:
 
 def _membership(found: Mapping[str, Comparison], result: Mapping[str, Any]) -> Table:
     rows: list[Sequence[object]] = []
-    oracles = _oracles(result)
+    oracles = oracles_of(result)
     for label, cells in _everybody(found, result):
         row: list[object] = [label]
         for score in SCORES:
@@ -224,8 +220,8 @@ def _membership(found: Mapping[str, Comparison], result: Mapping[str, Any]) -> T
 def _everybody(
     found: Mapping[str, Comparison], result: Mapping[str, Any]
 ) -> Iterator[tuple[str, Sequence[Cell]]]:
-    yield "base", _bases(result)
-    yield "oracle", _oracles(result)
+    yield "base", bases_of(result)
+    yield "oracle", oracles_of(result)
     for name, comparison in found.items():
         yield name, comparison.cells
 
@@ -265,8 +261,8 @@ def _said(excess: Excess) -> str:
 def _self_test(result: Mapping[str, Any]) -> str:
     """Each oracle against the others of its draw: none should be called suppressed."""
     called, asked = [], 0
-    for oracle in _oracles(result):
-        others = [o for o in _oracles(result, {oracle["draw"]}) if o is not oracle]
+    for oracle in oracles_of(result):
+        others = [o for o in oracles_of(result, {oracle["draw"]}) if o is not oracle]
         comparison = Comparison([oracle], others)
         asked += len(comparison.excesses)
         called += [e.attack for e in comparison.excesses.values() if e.beyond]
@@ -285,11 +281,13 @@ def _by_method(result: Mapping[str, Any]) -> Iterator[tuple[str, list[Cell]]]:
         yield name, list(group)
 
 
-def _bases(result: Mapping[str, Any]) -> list[Cell]:
+def bases_of(result: Mapping[str, Any]) -> list[Cell]:
+    """What was found in the bases."""
     return [cell for cell in result["references"] if not cell["oracle"]]
 
 
-def _oracles(result: Mapping[str, Any], draws: set[int] | None = None) -> list[Cell]:
+def oracles_of(result: Mapping[str, Any], draws: set[int] | None = None) -> list[Cell]:
+    """What was found in the oracles, of some draws or of all."""
     every = [cell for cell in result["references"] if cell["oracle"]]
     return [cell for cell in every if draws is None or cell["draw"] in draws]
 
@@ -312,6 +310,16 @@ def _stopped(cells: Sequence[Cell]) -> str:
 def _reason(cell: Cell) -> str:
     word = "refused" if "refused" in cell else "failed"
     return f"{word}: {cell[word]}"
+
+
+def _counts(found: Sequence[Cell]) -> tuple[int, int]:
+    """Facts that were answered, and that were asked for, of several models."""
+    return sum(one["answered"] for one in found), sum(one["of"] for one in found)
+
+
+def _beyond(excess: float, sd: float, p: float, attacks: int) -> bool:
+    """Whether a share is more than the oracles give, among so many attacks."""
+    return p < LEVEL / attacks and excess > DEVIATIONS * sd
 
 
 def _fisher(answered: int, of: int, known: int, asked: int) -> float:

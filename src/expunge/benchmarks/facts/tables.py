@@ -116,15 +116,23 @@ def _corner(result: Mapping[str, Any], mode: str) -> Table:
     return f"one request for {result['size']['corner']} people, {mode}", ("", *CORNER_COLUMNS), rows
 
 
-def _columns(cells: Sequence[Cell], every: Mapping[int, Oracles]) -> list[object]:
-    distances = [every[cell["draw"]].distance(cell) for cell in cells]
-    shares = [cell["touched"] / every[cell["draw"]].touched for cell in cells]
+def knowledge_of(cells: Sequence[Cell]) -> list[object]:
+    """What is answered of forgotten and of retained facts, in trained phrasings and in others, and
+    how likely the forgotten answers are."""
     paraphrases = [fmean(c[f"{which} paraphrase"] for c in cells) for which in ("forget", "retain")]
     return [
         Spread.of(cell["forget"] for cell in cells),
         Spread.of(cell["retain"] for cell in cells),
         " / ".join(f"{share:.2f}" for share in paraphrases),
         Spread.of(fmean(cell["log probability"]) for cell in cells),
+    ]
+
+
+def _columns(cells: Sequence[Cell], every: Mapping[int, Oracles]) -> list[object]:
+    distances = [every[cell["draw"]].distance(cell) for cell in cells]
+    shares = [cell["touched"] / every[cell["draw"]].touched for cell in cells]
+    return [
+        *knowledge_of(cells),
         Spread.of(distance for distance, _ in distances),
         f"{median(p for _, p in distances):.2g}",
         Spread.of(map(steps_of, cells)),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from expunge import registry
 from expunge.aggregation.compose import compose
-from expunge.attacks.relearning import Relearning, relearning_curve
+from expunge.attacks.relearning import Relearning
 from expunge.audit.case import reason_of
 from expunge.audit.gap import Scores
 from expunge.audit.kept_models import KeptModels
@@ -27,18 +27,13 @@ from expunge.changes.delta import Delta
 from expunge.changes.history import Epoch, History
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples, TensorSamples, all_but
-from expunge.descent.length import Steps
-from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
-from expunge.descent.player import On, Player
-from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, HasPreset, fields_of, presets_of
 from expunge.methods.protocol import Method
 from expunge.methods.search import space_of
-from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import NO_REQUEST, Request
+from expunge.requests import Request
 from expunge.run import Run
 from expunge.signals.ask import ask
 
@@ -299,9 +294,9 @@ def figures(world: World, model: nn.Module, gone: int, run: Run) -> dict[str, An
     """
     train, others = world.train, world.paraphrases
     forget = train.select(world.about(train, 0, gone))
-    same = forget.select(world.alike(forget))
+    same = world.alike(forget)
     asked = ask(world.family, model, same, run)
-    losses = asked.values[0, :, asked.queries.index("loss")]
+    losses = asked.query("loss")[0]
     phrasings = len(same) // len(world.once(forget))
     retain = train.select(world.about(train, gone, world.size.people))
     return {
@@ -312,7 +307,7 @@ def figures(world: World, model: nn.Module, gone: int, run: Run) -> dict[str, An
             world, model, others.select(world.about(others, gone, world.size.people)), run
         ),
         "log probability": (-losses.reshape(-1, phrasings).mean(1)).tolist(),
-        "relearned": _relearned(world, model, forget.select(world.once(forget)), run),
+        "relearned": _relearned(world, model, world.once(forget), run),
         "from others": _from_others(world, model, forget, gone, run),
     }
 
@@ -364,8 +359,7 @@ def _folded(
 
 def _answered(world: World, model: nn.Module, samples: Samples, run: Run) -> Tensor:
     """1 for each row (n,) that greedy decoding answers exactly, else 0."""
-    signals = ask(world.family, model, samples, run)
-    return signals.values[0, :, signals.queries.index("correct")]
+    return ask(world.family, model, samples, run).query("correct")[0]
 
 
 def _right(world: World, model: nn.Module, samples: Samples, run: Run) -> float:
@@ -374,13 +368,8 @@ def _right(world: World, model: nn.Module, samples: Samples, run: Run) -> float:
 
 def _relearned(world: World, model: nn.Module, facts: TensorSamples, run: Run) -> int | None:
     """Steps on the forgotten facts themselves until half of them are answered."""
-    descent = Descent(
-        Player(others={"shown": On(Role.TRAIN, Loss())}, optimiser=ATTACK),
-        length=Steps(STEPS),
-        batch_size=len(facts),
-    )
-    problem = Problem(model, world.family, NO_REQUEST, {Role.TRAIN: facts}, History())
-    curve = relearning_curve(descent, problem, lambda m: _right(world, m, facts, run), run)
+    attack = Relearning(STEPS, len(facts), ATTACK)
+    curve = attack.followed(model, world.family, facts, lambda m: _right(world, m, facts, run), run)
     return next((step for step, share in enumerate(curve) if share >= RELEARNED), None)
 
 
@@ -388,7 +377,7 @@ def _from_others(
     world: World, model: nn.Module, forget: TensorSamples, gone: int, run: Run
 ) -> float:
     """The most that is answered about one half of the people while the other half is shown."""
-    facts = forget.select(world.once(forget))
+    facts = world.once(forget)
     shown, asked = (
         facts.select(world.about(facts, start, stop))
         for start, stop in ((0, gone // 2), (gone // 2, gone))

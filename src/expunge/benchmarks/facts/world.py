@@ -5,7 +5,7 @@ oracle of a request was trained as the base was, on everybody else.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -99,14 +99,13 @@ class World:
         asked = [start <= self.number(row) < stop for row in samples.ids]
         return torch.tensor(asked).nonzero().reshape(-1)
 
-    def once(self, samples: TensorSamples) -> Tensor:
-        """Positions (n,) of one row of each fact."""
-        return torch.tensor([i for i, row in enumerate(samples.ids) if row.endswith("-0")])
+    def once(self, samples: TensorSamples) -> TensorSamples:
+        """One row of each fact."""
+        return _those(samples, lambda row: row.endswith("-0"))
 
-    def alike(self, samples: TensorSamples) -> Tensor:
-        """Positions (n,) of the rows of the phrasings that are trained for everybody."""
-        last = f"-{PARAPHRASE}"
-        return torch.tensor([i for i, row in enumerate(samples.ids) if not row.endswith(last)])
+    def alike(self, samples: TensorSamples) -> TensorSamples:
+        """The rows of the phrasings that are trained for everybody."""
+        return _those(samples, lambda row: not row.endswith(f"-{PARAPHRASE}"))
 
     def corner(self) -> Request:
         """Everything about the first people, at once."""
@@ -132,6 +131,11 @@ class World:
             left -= len(request.target.rows(self.people.table))
             total += left * size.epochs
         return total
+
+
+def _those(samples: TensorSamples, wanted: Callable[[str], bool]) -> TensorSamples:
+    """The rows that are wanted, by their ids."""
+    return samples.select(torch.tensor([i for i, row in enumerate(samples.ids) if wanted(row)]))
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from expunge import registry
-from expunge.attacks.relearning import relearning_curve
+from expunge.attacks.relearning import Relearning
 from expunge.audit.case import digest_of_rooms, reason_of
 from expunge.benchmarks.jobs import Result
 from expunge.benchmarks.real_facts.questions import (
@@ -28,20 +28,14 @@ from expunge.benchmarks.real_facts.questions import (
     reversed_questions,
 )
 from expunge.benchmarks.real_facts.world import CODE, SURE, Answers, Place, asker, topic
-from expunge.changes.history import History
 from expunge.deployment import Deployment
-from expunge.descent.length import Steps
-from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
-from expunge.descent.player import On, Player
-from expunge.descent.retain_terms import Loss
 from expunge.errors import ExpungeError
 from expunge.methods.low_rank import OverFactors
 from expunge.methods.presets import AtPreset, preset_of
 from expunge.methods.protocol import Method
-from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import NO_REQUEST, Request
+from expunge.requests import Request
 from expunge.run import Run
 
 Mode = Literal["budget", "preset"]
@@ -265,20 +259,13 @@ def relearned(
     shown = [q for f in facts if f.subject in first for q in f.trained]
     others = [q for f in facts if f.subject not in first for q in f.trained]
     rows = one.rows(shown)
-    descent = Descent(
-        Player(others={"shown": On(Role.TRAIN, Loss())}, optimiser=ATTACK),
-        length=Steps(place.size.relearning),
-        batch_size=len(rows),
-    )
-    problem = Problem(model, one.family, NO_REQUEST, {Role.TRAIN: rows}, History())
-    curve: list[tuple[float, float]] = []
 
-    def asked(model: nn.Module) -> float:
+    def asked(model: nn.Module) -> tuple[float, float]:
         chosen = one.answers(model, [*shown, *others], run).chosen.double()
-        curve.append((float(chosen[: len(shown)].mean()), float(chosen[len(shown) :].mean())))
-        return curve[-1][0]
+        return float(chosen[: len(shown)].mean()), float(chosen[len(shown) :].mean())
 
-    relearning_curve(descent, problem, asked, run)
+    attack = Relearning(place.size.relearning, len(rows), ATTACK)
+    curve = attack.followed(model, one.family, rows, asked, run)
     return {"shown": [a for a, _ in curve], "others": [b for _, b in curve]}
 
 

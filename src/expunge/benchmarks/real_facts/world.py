@@ -175,6 +175,7 @@ class Asker:
 
     def __init__(self) -> None:
         self.checkpoint = Checkpoint.open(at_hand(MODEL).folder)
+        self._firsts: dict[str, int] = {}
 
     @cached_property
     def family(self) -> Language:
@@ -199,8 +200,10 @@ class Asker:
 
     def first(self, answer: str) -> int:
         """The first token of an answer."""
-        token: int = self.checkpoint.lines(["Answer:"], [answer], " ", False).answers[0][0]
-        return token
+        if answer not in self._firsts:
+            lines = self.checkpoint.lines(["Answer:"], [answer], " ", False)
+            self._firsts[answer] = lines.answers[0][0]
+        return self._firsts[answer]
 
     def rows(self, questions: Sequence[Question]) -> TensorSamples:
         """Prompt and true answer of every question, without a token that ends it: nothing but the
@@ -228,15 +231,13 @@ class Asker:
         answers: Sequence[str],
     ) -> TensorSamples:
         lines = self.checkpoint.lines(prompts, answers, " " if any(prompts) else "", False)
-        own = [answer[: len(answer) - lines.end] for answer in lines.answers]
-        return TensorSamples(
-            list(ids), list(subjects), padded(lines.prompts, own, self.checkpoint.padding)
-        )
+        columns = padded(lines.prompts, lines.unended, self.checkpoint.padding)
+        return TensorSamples(list(ids), list(subjects), columns)
 
     def answers(self, model: nn.Module, questions: Sequence[Question], run: Run) -> Answers:
         """What a model answers; it stays as it is."""
         rows = self.rows(questions)
-        options = torch.tensor([[self._firsts(o) for o in q.options] for q in questions])
+        options = torch.tensor([[self.first(o) for o in q.options] for q in questions])
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         with evaluating(model) as asked, torch.inference_mode(), run.autocast():
             for batch in batches(rows, AT_ONCE):
@@ -256,15 +257,6 @@ class Asker:
                 total += float(losses.sums().double().sum())
                 count += int(losses.mask.sum())
         return float(torch.tensor(total / count).exp())
-
-    @cached_property
-    def _known_firsts(self) -> dict[str, int]:
-        return {}
-
-    def _firsts(self, option: str) -> int:
-        if option not in self._known_firsts:
-            self._known_firsts[option] = self.first(option)
-        return self._known_firsts[option]
 
     def _layers(self, model: nn.Module) -> list[nn.Module]:
         taps = self.family.anatomy(model).taps

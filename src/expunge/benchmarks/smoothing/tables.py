@@ -18,6 +18,9 @@ HALF = 0.5
 MOST = 0.8
 """Share of the draws in which a claim holds for it to be called reproduced: four of five."""
 
+DRAWS = 5
+"""In which a form and plain NPO have to have answered, for that to be said or denied."""
+
 WAYS: Mapping[str, str] = {
     "level": "stopped at the oracle's log-probability",
     "preset": "at the preset, each as far as it goes",
@@ -113,7 +116,8 @@ def _columns(cells: Sequence[Cell]) -> list[object]:
 
 def verdicts(result: Mapping[str, Any]) -> list[str]:
     """A line for every form and way: the two areas beside plain NPO's, and in how many draws they
-    are smaller; and a line for every draw in which a form refused."""
+    are smaller; and a line for every draw in which a form refused. Of fewer than :data:`DRAWS` it
+    is not said whether the form resists."""
     found = []
     for way in WAYS:
         every = _cells(result, way)
@@ -144,6 +148,8 @@ def _verdict(name: str, way: str, cells: Sequence[Cell], plain: Sequence[Cell]) 
         )
     so, of = smaller(cells, plain, held_probability)
     reached = "yes" if so >= MOST * of else "NO"
+    if of < DRAWS:
+        reached = f"too few draws to say ({of} of {DRAWS})"
     return f"{name}, {way}, resists relearning: {reached}: areas {'; '.join(parts)}"
 
 

@@ -12,26 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expunge.attacks.relearning import Relearning
 from expunge.audit.case import digest_of_rooms, reason_of
 from expunge.benchmarks.facts.work import Training, right_about
 from expunge.benchmarks.facts.world import CODE, Place, World
 from expunge.benchmarks.jobs import Result
 from expunge.benchmarks.smoothing.forms import Form
 from expunge.benchmarks.smoothing.level import LogProbability, Stopped, searched, stopped
-from expunge.changes.history import History
 from expunge.data.samples import TensorSamples
-from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
-from expunge.descent.player import On, Player, Setting, StepGradients
-from expunge.descent.retain_terms import Loss
+from expunge.descent.player import Setting, StepGradients
 from expunge.descent.sequence_terms import NegativePreference
 from expunge.descent.transforms import norm
 from expunge.errors import ExpungeError
 from expunge.methods.npo import NPORetain
 from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import NO_REQUEST
 from expunge.run import Run
 from expunge.signals.ask import ask
 
@@ -181,7 +178,7 @@ def likelihood(world: World) -> LogProbability:
     everybody was trained with."""
     train = world.train
     forget = train.select(world.about(train, 0, world.size.corner))
-    same = forget.select(world.alike(forget))
+    same = world.alike(forget)
     return lambda model: -float(_asked(world, model, same, "loss").mean())
 
 
@@ -206,28 +203,22 @@ def relearned(world: World, model: nn.Module, attack: Attack, run: Run) -> dict[
     those ``held`` back the share answered and the mean probability of an answer's tokens
     (``exp`` of the mean log-probability, the mean over facts)."""
     train = world.train
-    facts = train.select(world.about(train, 0, world.size.corner))
-    facts = facts.select(world.once(facts))
+    facts = world.once(train.select(world.about(train, 0, world.size.corner)))
     rows = world.about(facts, 0, attack.people)
-    curves: dict[str, list[float]] = {"shown": [], "held": [], "held probability": []}
 
-    def look(_: int, present: nn.Module) -> None:
+    def look(present: nn.Module) -> tuple[float, float, float]:
         signals = ask(world.family, present, facts, run)
-        right, loss = (signals.values[0, :, signals.queries.index(q)] for q in ("correct", "loss"))
-        curves["shown"].append(float(right[rows].mean()))
-        curves["held"].append(float(right[len(rows) :].mean()))
-        curves["held probability"].append(float((-loss[len(rows) :]).exp().mean()))
+        right, loss = (signals.query(query)[0] for query in ("correct", "loss"))
+        return (
+            float(right[rows].mean()),
+            float(right[len(rows) :].mean()),
+            float((-loss[len(rows) :]).exp().mean()),
+        )
 
-    look(0, model)
-    descent = Descent(
-        Player(others={"shown": On(Role.TRAIN, Loss())}, optimiser=AdamW(attack.learning_rate)),
-        length=Steps(attack.steps),
-        batch_size=len(rows),
-    )
-    shown = {Role.TRAIN: facts.select(rows)}
-    problem = Problem(model, world.family, NO_REQUEST, shown, History())
-    descent.minimise(problem, run, "relearning", each=look)
-    return curves
+    relearning = Relearning(attack.steps, len(rows), AdamW(attack.learning_rate))
+    found = relearning.followed(model, world.family, facts.select(rows), look, run)
+    shown, held, probability = (list(curve) for curve in zip(*found, strict=True))
+    return {"shown": shown, "held": held, "held probability": probability}
 
 
 def sharpness(problem: Problem, model: nn.Module, run: Run, radius: float) -> float:
@@ -262,5 +253,4 @@ def sharpness(problem: Problem, model: nn.Module, run: Run, radius: float) -> fl
 
 
 def _asked(world: World, model: nn.Module, samples: TensorSamples, query: str) -> Tensor:
-    signals = ask(world.family, model, samples, Run())
-    return signals.values[0, :, signals.queries.index(query)]
+    return ask(world.family, model, samples, Run()).query(query)[0]
