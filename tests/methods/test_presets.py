@@ -62,7 +62,16 @@ ELSEWHERE = ("dmm",)
 """It trains a thousand models before any request: its preset is tried in tests of its own."""
 
 REGISTERED = [name for name in registry.names("methods") if name not in (*WITHOUT, *ELSEWHERE)]
-QUICK = ("gradient-difference", "negation", "random-label", "salun", "ssd", "unsir")
+QUICK = (
+    "gradient-difference",
+    "l1-sparse-pruned",
+    "negation",
+    "random-label",
+    "salun",
+    "salun-soft",
+    "ssd",
+    "unsir",
+)
 
 
 @pytest.fixture

@@ -593,9 +593,24 @@ def weights_norm(model: nn.Module) -> float:
 
 def typical_weight(problem: Problem) -> float:
     """Root of the mean square of all weights that may move; of a pruned model, of those it has."""
+    return weights_norm(problem.model) / math.sqrt(_count(problem))
+
+
+def typical_gradient(problem: Problem, run: Run) -> float:
+    """Root of the mean square of the gradient of :func:`neutral_gradient`, over the same weights.
+
+    Raises:
+        ExpungeError: the family has no neutral targets, or their gradient is zero.
+    """
+    return neutral_gradient(problem, run) / math.sqrt(_count(problem))
+
+
+def _count(problem: Problem) -> int:
+    """How many weights may move; of a pruned model, of those it has."""
     moving, support = _moving(problem.model), problem.support
-    count = sum(int(support[n].sum()) if n in support else t.numel() for n, t in moving.items())
-    return _norm(moving) / math.sqrt(max(1, count))
+    return max(
+        1, sum(int(support[n].sum()) if n in support else t.numel() for n, t in moving.items())
+    )
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
