@@ -178,6 +178,26 @@ def test_classes_are_told_from_rows(deployment: Deployment) -> None:
     assert not asked(Request("all but one", Rows("id", tuple(threes[1:])), labels=(3,)))
 
 
+@pytest.mark.parametrize("method", [RandomLabel(), GradientAscent()], ids=lambda m: m.name)
+def test_labels_decide_before_the_name_of_the_column(
+    method: Method, deployment: Deployment
+) -> None:
+    """Threes among the odd numbers: the column "label" names a part of a class. Gradient ascent
+    reads the labels of the forget rows alone."""
+
+    def asked(request: Request) -> bool:
+        problem = deployment.problem(request, method)
+        return takes_classes(problem.opened(method.unlearns_with))
+
+    assert asked(CLASS)
+    train: Any = deployment.train
+    odd = train.columns["label"] % 2
+    deployment.train = train.with_column("label", odd)
+    assert not asked(CLASS)
+    both = Request("all odd numbers", Rows("label", tuple("13579")), labels=(1,))
+    assert asked(both)
+
+
 def test_a_preset_sees_no_more_than_the_method(deployment: Deployment) -> None:
     class Curious(GradientAscent):
         def for_problem(self, problem: Any, run: Run) -> "Curious":

@@ -79,7 +79,7 @@ def test_each_row_comes_once_an_epoch_in_batches_that_mix(
     rows = len(problem.data[Role.FORGET]) + len(problem.data[Role.RETAIN])
     order = torch.cat([batch[ROW] for batch in seen])
     assert len(order) == EPOCHS * rows
-    epochs = order.split(rows)
+    epochs = order.view(EPOCHS, rows)
     assert all(sorted(epoch.tolist()) == list(range(rows)) for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1])
     mixed = [batch for batch in seen if 0 < int(batch[PART].sum()) < len(batch[PART])]
@@ -92,8 +92,8 @@ def test_forget_rows_have_other_labels_anew_each_epoch_and_retain_rows_their_own
     problem, seen = batches
     forget, own = len(problem.data[Role.FORGET]), true_labels(problem)
     shown = torch.empty(EPOCHS, len(own), dtype=torch.int64)
-    order = torch.cat([batch[ROW] for batch in seen]).split(len(own))
-    labels = torch.cat([batch["label"] for batch in seen]).split(len(own))
+    order = torch.cat([batch[ROW] for batch in seen]).view(EPOCHS, -1)
+    labels = torch.cat([batch["label"] for batch in seen]).view(EPOCHS, -1)
     for epoch in range(EPOCHS):
         shown[epoch, order[epoch]] = labels[epoch]
     assert (shown[:, forget:] == own[forget:]).all()
