@@ -34,13 +34,17 @@ from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.guardrail import Guardrail
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
+from expunge.methods.l1_sparse_pruned import L1SparsePruned
 from expunge.methods.lfssd import LFSSD
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import ByDescent, Method, Suppresses, unlearn
 from expunge.methods.random_label import RandomLabel
+from expunge.methods.random_label_mixed import RandomLabelMixed
 from expunge.methods.redact import Redact
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import SalUn
+from expunge.methods.salun_mixed import SalUnMixed
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.scrub import Scrub
 from expunge.methods.ssd import SSD
 from expunge.methods.unsir import Unsir
@@ -67,12 +71,16 @@ FAST: dict[str, Method] = {
     "guardrail": Guardrail(),
     "influence": Influence(curvature_rows=100),
     "l1-sparse": L1Sparse(epochs=1),
+    "l1-sparse-pruned": L1SparsePruned(epochs=3),
     "lfssd": LFSSD(3.0),
     "negation": Negation(4, 1e-3, kept=1.0),
     "random-label": RandomLabel(1),
+    "random-label-mixed": RandomLabelMixed(1),
     "redact": Redact(),
     "retrain": Retrain(),
     "salun": SalUn(epochs=1),
+    "salun-mixed": SalUnMixed(1),
+    "salun-soft": SalUnSoft(epochs=1),
     "scrub": Scrub(1, 1, learning_rate=0.01),
     "ssd": SSD(3.0),
     "unsir": Unsir(8, 2),

@@ -62,7 +62,16 @@ ELSEWHERE = ("dmm",)
 """It trains a thousand models before any request: its preset is tried in tests of its own."""
 
 REGISTERED = [name for name in registry.names("methods") if name not in (*WITHOUT, *ELSEWHERE)]
-QUICK = ("gradient-difference", "negation", "random-label", "salun", "ssd", "unsir")
+QUICK = (
+    "gradient-difference",
+    "l1-sparse-pruned",
+    "negation",
+    "random-label",
+    "salun",
+    "salun-soft",
+    "ssd",
+    "unsir",
+)
 
 
 @pytest.fixture
@@ -167,6 +176,26 @@ def test_classes_are_told_from_rows(deployment: Deployment) -> None:
     assert asked(Request("by their ids", Rows("id", tuple(threes))))
     assert not asked(Request("all but one", Rows("id", tuple(threes[1:]))))
     assert not asked(Request("all but one", Rows("id", tuple(threes[1:])), labels=(3,)))
+
+
+@pytest.mark.parametrize("method", [RandomLabel(), GradientAscent()], ids=lambda m: m.name)
+def test_labels_decide_before_the_name_of_the_column(
+    method: Method, deployment: Deployment
+) -> None:
+    """Threes among the odd numbers: the column "label" names a part of a class. Gradient ascent
+    reads the labels of the forget rows alone."""
+
+    def asked(request: Request) -> bool:
+        problem = deployment.problem(request, method)
+        return takes_classes(problem.opened(method.unlearns_with))
+
+    assert asked(CLASS)
+    train: Any = deployment.train
+    odd = train.columns["label"] % 2
+    deployment.train = train.with_column("label", odd)
+    assert not asked(CLASS)
+    both = Request("all odd numbers", Rows("label", tuple("13579")), labels=(1,))
+    assert asked(both)
 
 
 def test_a_preset_sees_no_more_than_the_method(deployment: Deployment) -> None:

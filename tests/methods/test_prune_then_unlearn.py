@@ -45,6 +45,7 @@ from expunge.methods.protocol import Artifact, ByDescent, Method, Outcome, unlea
 from expunge.methods.prune_then_unlearn import PruneThenUnlearn
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import SalUn
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.unsir import Unsir
 from expunge.models.mlp import Mlp
 from expunge.models.resnet import ResNet18
@@ -171,6 +172,7 @@ SEVERAL: dict[str, Method] = {
     "bad-teacher": BadTeacher(1, 1e-3),
     "boundary-expand": BoundaryExpand(2, 1e-3),
     "negation": Negation(1, 1e-3),
+    "salun-soft": SalUnSoft(epochs=1, batch_size=64, weight_decay=0.1),
     "salun, as published": SalUn(epochs=1, batch_size=64, weight_decay=0.1, as_published=True),
 }
 

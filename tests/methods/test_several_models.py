@@ -22,7 +22,10 @@ from expunge.methods.eu_k import EuK
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.protocol import Method, unlearn
 from expunge.methods.random_label import RandomLabel
+from expunge.methods.random_label_mixed import RandomLabelMixed
 from expunge.methods.salun import SalUn
+from expunge.methods.salun_mixed import SalUnMixed
+from expunge.methods.salun_soft import SalUnSoft
 from expunge.methods.scrub import Scrub
 from expunge.problem import Problem
 from expunge.recipe import Recipe, Role
@@ -38,7 +41,10 @@ METHODS: tuple[Method, ...] = (
     EuK(epochs=1),
     L1Sparse(epochs=1),
     RandomLabel(1),
+    RandomLabelMixed(1),
     SalUn(epochs=1),
+    SalUnMixed(1),
+    SalUnSoft(1e-6, 1),
     Scrub(1, 1, learning_rate=0.01),
 )
 
@@ -84,7 +90,12 @@ def test_a_text_classifier_moves_where_the_method_says(
     assert isinstance(change, Delta)
     total = sum(p.numel() for p in parameters_of(problem.model).values())
     last = sum(p.numel() for n, p in parameters_of(problem.model).items() if "classifier" in n)
-    share = {"salun": 0.5, "cf-k": last / total, "eu-k": last / total}.get(method.name, 1.0)
+    share = {
+        "salun": 0.5,
+        "salun-mixed": 0.5,
+        "cf-k": last / total,
+        "eu-k": last / total,
+    }.get(method.name, 1.0)
     assert 0.25 * share * total < change.count() <= share * total
     assert change.shapes().keys() <= parameters_of(problem.model).keys()
 

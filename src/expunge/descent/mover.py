@@ -46,6 +46,8 @@ class Mover:
         self.kept = (
             self.cut if player.holds else tuple(_held(there.get(n), named[n]) for n in self.names)
         )
+        pulled = self.parameters if player.proximal is not None else ()
+        self.starts = tuple(p.detach().clone() for p in pulled)
         self.optimiser = player.optimiser.over(self.parameters)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.terms = player.terms()
@@ -97,6 +99,7 @@ class Mover:
             parameter.grad = gradient
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self._pull(setting)
         for parameter, one in held:  # momentum and decay moved what a mask holds, too
             one.restore(parameter)
         for parameter in self.parameters:
@@ -104,6 +107,14 @@ class Mover:
         for name, one_of in self.evolving().items():
             if name in values:
                 one_of.stepped()
+
+    def _pull(self, setting: Setting) -> None:
+        """The proximal step, where the player has one."""
+        if (proximal := self.player.proximal) is None:
+            return
+        rate = self.optimiser.param_groups[0]["lr"]
+        for parameter, start in zip(self.parameters, self.starts, strict=True):
+            proximal.pull(parameter, start, rate, setting.step, setting.total)
 
     def evolving(self) -> dict[str, Evolving]:
         """What the terms prepared that changes as the descent goes, by term."""

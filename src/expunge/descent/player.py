@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from expunge.data.samples import Batch, Samples
 from expunge.descent.holding import Held
 from expunge.descent.optimisers import AdamW, Optimiser
+from expunge.descent.proximal import Proximal
 from expunge.descent.sources import Pool
 from expunge.families.abilities import Family
 from expunge.problem import Fields, Problem
@@ -193,6 +194,7 @@ class Player:
             is in the mode it had.
         holds: entries outside a mask keep their bits. Where False only their gradient is zero, as
             in the code that some papers released, and decay and momentum move them.
+        proximal: follows each of its steps, and pulls what moved back to its start.
     """
 
     module: str = "model"
@@ -205,6 +207,7 @@ class Player:
     start: int = 0
     training: bool = True
     holds: bool = True
+    proximal: Proximal | None = None
 
     def terms(self) -> dict[str, On]:
         """Every term that can act, by name; ``forget`` and ``retain`` are named so."""

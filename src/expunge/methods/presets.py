@@ -33,6 +33,7 @@ from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of, 
 from expunge.models.modes import evaluating
 from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
+from expunge.requests import Request, Rows
 from expunge.run import Run, on_device
 from expunge.signals.ask import predict
 from expunge.signals.fisher import classes_of
@@ -552,14 +553,19 @@ def passes(problem: Problem, role: Role, epochs: int, batch_size: int) -> int:
 def takes_classes(problem: Problem) -> bool:
     """Whether a request takes whole classes or concepts away.
 
-    No retained row has a label of the forgotten ones, where labels are open: rows named by a column
-    of that name may be a part of a class. Elsewhere the request says so itself.
+    Labels that can be read decide before the name of a column does, since rows named by a column
+    "label" may be a part of a class. Where those of both sets are open, no retained row has one of
+    the forgotten rows. Elsewhere the request says so itself, if the forgotten rows do not have
+    other labels than it names.
     """
-    roles = (Role.FORGET, Role.RETAIN)
-    if not all(role in problem.data and "label" in problem.data[role].fields for role in roles):
-        return bool(problem.request.labels) or problem.request.target.kind in ("class", "concept")
-    gone, kept = (_labels(problem.data[role]) for role in roles)
-    return not bool(torch.isin(gone, kept).any())
+    gone, kept = (_open_labels(problem, role) for role in (Role.FORGET, Role.RETAIN))
+    if gone is not None and kept is not None:
+        return not bool(torch.isin(gone, kept).any())
+    request = problem.request
+    if not request.labels and request.target.kind not in ("class", "concept"):
+        return False
+    named = _named_classes(request)
+    return gone is None or not named or set(gone.tolist()) <= named
 
 
 def neutral_gradient(problem: Problem, run: Run) -> float:
@@ -593,9 +599,24 @@ def weights_norm(model: nn.Module) -> float:
 
 def typical_weight(problem: Problem) -> float:
     """Root of the mean square of all weights that may move; of a pruned model, of those it has."""
+    return weights_norm(problem.model) / math.sqrt(_count(problem))
+
+
+def typical_gradient(problem: Problem, run: Run) -> float:
+    """Root of the mean square of the gradient of :func:`neutral_gradient`, over the same weights.
+
+    Raises:
+        ExpungeError: the family has no neutral targets, or their gradient is zero.
+    """
+    return neutral_gradient(problem, run) / math.sqrt(_count(problem))
+
+
+def _count(problem: Problem) -> int:
+    """How many weights may move; of a pruned model, of those it has."""
     moving, support = _moving(problem.model), problem.support
-    count = sum(int(support[n].sum()) if n in support else t.numel() for n, t in moving.items())
-    return _norm(moving) / math.sqrt(max(1, count))
+    return max(
+        1, sum(int(support[n].sum()) if n in support else t.numel() for n, t in moving.items())
+    )
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
@@ -612,6 +633,20 @@ def _norm(tensors: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(float(t.double().square().sum()) for t in tensors.values()))
 
 
-def _labels(samples: Samples) -> Tensor:
+def _open_labels(problem: Problem, role: Role) -> Tensor | None:
+    """The labels of a role, each once; None where they are shut, or there are none."""
+    if role not in problem.data or "label" not in problem.data[role].fields:
+        return None
+    samples = problem.data[role]
     found: Tensor = torch.unique(samples.batch(torch.arange(len(samples)), {"label"})["label"])
     return found
+
+
+def _named_classes(request: Request) -> set[int]:
+    """The classes that a request names by number; none where it names them in words."""
+    if request.labels:
+        return set(request.labels)
+    target = request.target
+    if not isinstance(target, Rows) or target.kind != "class":
+        return set()
+    return {int(v) for v in target.values} if all(map(str.isdecimal, target.values)) else set()
