@@ -13,13 +13,15 @@ def test_every_rule_keeps_its_budget_and_forgets_more_than_nothing() -> None:
         "oracle",
         "ascent, sequential",
         *registry.names("aggregations"),
+        *(f"confined, {name}" for name in registry.names("aggregations")),
     }
     assert seed["oracle"]["forgotten"] == 0
-    for name in registry.names("aggregations"):
+    for name in set(seed) - {"original", "oracle", "ascent, sequential"}:
         assert seed[name]["forgotten"] <= seed["original"]["forgotten"]
         # the budget is kept on validation; the test split may cost a little more
         assert seed[name]["retained"] >= seed["original"]["retained"] - 0.1
     assert seed["cata"]["forgotten"] < seed["mean"]["forgotten"]
+    assert seed["confined, sum"]["forgotten"] < min(0.1, seed["sum"]["forgotten"])
     assert seed["ascent, sequential"]["retained"] < 0.5  # the control that must fail
 
     [(title, columns, rows)] = continual_digits.tables(result)

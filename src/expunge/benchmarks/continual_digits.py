@@ -3,7 +3,8 @@
 Lin, Dong, Chen, Zhang, Xu, Chen (2026). CATA. The paper compares with the plain mean alone; here
 the plain sum and six further rules stand beside it, each with the strength that forgets most on
 the validation split while never costing more than five points of retained accuracy there, at any
-step. Reported figures are of the test split, which chose nothing.
+step. Reported figures are of the test split, which chose nothing. The same rules combine vectors
+that are confined to what their request reads (methods/confined.py).
 
 Data: the scikit-learn digits, 8 x 8 pictures of ten classes. Model: an image network with unit-norm
 output against ten frozen unit vectors that stand for prompts, logits 20 times the cosine.
@@ -24,6 +25,7 @@ from expunge.benchmarks.setting import Setting
 from expunge.benchmarks.shipped import digits_dual_encoder
 from expunge.changes.delta import Delta
 from expunge.deployment import Deployment
+from expunge.methods.confined import ConfinedNegation
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import Method
@@ -33,6 +35,11 @@ from expunge.run import Run
 
 METHOD = Negation(epochs=8, learning_rate=1e-3, weight_decay=0.0, batch_size=32)
 """The protocol's task vectors: eight epochs of Adam at 1e-3, the largest 30 % kept."""
+
+CONFINED = ConfinedNegation(
+    METHOD.epochs, METHOD.learning_rate, METHOD.weight_decay, METHOD.batch_size
+)
+"""The same descent, its vector confined in the place of trimmed."""
 
 STRENGTHS = tuple(0.05 * 1.12**k for k in range(56))
 """Strengths that are tried, 0.05 to 25; wide, since the mean divides by the number of requests."""
@@ -117,16 +124,19 @@ def _one_seed(seed: int, count: int) -> dict[str, dict[str, Any]]:
     untouched, oracle = (setting.scored(m, setting.test) for m in (base, setting.oracle))
     found["original"] = _figures(setting, [untouched] * count, None)
     found["oracle"] = _figures(setting, [oracle] * count, None)
-    deltas = _vectors(setting)
-    for name in registry.names("aggregations"):
-        found[name] = _rule(setting, registry.load("aggregations", name)(), deltas)
+    kinds: dict[str, Method] = {"": METHOD, "confined, ": CONFINED}
+    for before, method in kinds.items():
+        deltas = _vectors(setting, method)
+        for name in registry.names("aggregations"):
+            rule = registry.load("aggregations", name)()
+            found[f"{before}{name}"] = _rule(setting, rule, deltas)
     found["ascent, sequential"] = _sequential(setting, GradientAscent(8, 1e-3, 32, sequential=True))
     return found
 
 
-def _vectors(setting: Setting) -> list[Delta]:
+def _vectors(setting: Setting, method: Method) -> list[Delta]:
     deployment = setting.deployment(Sum())
-    outcomes = (deployment.unlearn(request, METHOD, setting.run) for request in setting.requests)
+    outcomes = (deployment.unlearn(request, method, setting.run) for request in setting.requests)
     return [change for o in outcomes for change in o.changes if isinstance(change, Delta)]
 
 
