@@ -37,7 +37,7 @@ from expunge.changes.strength import bisected
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
 from expunge.methods.negation import Negation
-from expunge.methods.presets import forget_loss, preset_of
+from expunge.methods.presets import CAREFUL, forget_loss, preset_of
 from expunge.methods.protocol import Artifact, Outcome, OverDescent, unreadable
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.methods.ssd import artifact_of, checked_artifact
@@ -142,6 +142,8 @@ class Confining(ABC):
             return 1.0
         forget = problem.data[Role.FORGET]
         guessing = math.log(classes_of(problem.family, problem.model, forget, run))
+        now = forget_loss(problem, problem.model, run)
+        goal = now + CAREFUL.of(problem) * max(0.0, guessing - now)
 
         def loss(strength: float) -> float:
             found = forget_loss(problem, vector.applied_to(problem.model, strength), run)
@@ -150,12 +152,12 @@ class Confining(ABC):
         losses = dict[float, float]()
         for strength in STRENGTHS:
             losses[strength] = loss(strength)
-            if losses[strength] >= guessing:
-                return bisected(lambda s: loss(s) >= guessing, strength / 2, strength, HALVINGS)
+            if losses[strength] >= goal:
+                return bisected(lambda s: loss(s) >= goal, strength / 2, strength, HALVINGS)
         most = max(losses, key=lambda strength: losses[strength])
         run.warn(
             f"Confined {self.around.name} lifts the loss on the forget rows to "
-            f"{losses[most]:.3g}, where guessing has {guessing:.3g}; that strength is taken. A "
+            f"{losses[most]:.3g}, and {goal:.3g} was to be reached; that strength is taken. A "
             "smaller `protection` or a higher rate may reach further."
         )
         return most
@@ -169,8 +171,8 @@ class Confined(Confining):
         inner: the method; it starts from the base and answers with one Delta.
         protection: how much what the training rows read weighs against what the request reads.
         strength: multiplies the confined vector. None: the smallest of :data:`STRENGTHS` at which
-            the mean loss on the forget rows is that of guessing, of models with classes; 1 for
-            others.
+            the mean loss on the forget rows has risen to that of guessing (where the classes stay:
+            by :data:`~expunge.methods.presets.CAREFUL`), of models with classes; 1 for others.
 
     Raises:
         ExpungeError: the protection or strength is no positive number, or the method starts from
