@@ -25,6 +25,7 @@ from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
 from expunge.methods.cf_k import CfK
+from expunge.methods.confined import ConfinedNegation
 from expunge.methods.dmm import DMM
 from expunge.methods.eu_k import EuK
 from expunge.methods.fine_tune import FineTune
@@ -62,6 +63,7 @@ FAST: dict[str, Method] = {
     "boundary-expand": BoundaryExpand(2, 1e-3),
     "boundary-shrink": BoundaryShrink(epochs=2, learning_rate=1e-3),
     "cf-k": CfK(epochs=1),
+    "confined-negation": ConfinedNegation(4, 1e-3),
     "dmm": DMM(HalfDataModels(8, engine="stacked"), epochs=1),
     "eu-k": EuK(epochs=1),
     "fine-tune": FineTune(1, 1e-3),
