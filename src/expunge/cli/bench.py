@@ -33,6 +33,7 @@ from expunge.benchmarks.worst_case import tables as worst_case_tables
 from expunge.cli import (
     bench_amnesia,
     bench_attacks,
+    bench_continual_vlm,
     bench_facts,
     bench_language,
     bench_real_facts,
@@ -55,6 +56,7 @@ from expunge.storage import write_bytes
 app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
+app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
 app.command("facts")(bench_facts.facts)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)

@@ -1,0 +1,1 @@
+"""Requests in a row on the emoji dual encoder: the benchmark of continual unlearning."""

@@ -1,0 +1,32 @@
+"""How vectors are made, and the methods that go on from the current model."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from expunge.benchmarks.demo import NEGATION, ONE_AFTER_ANOTHER
+from expunge.benchmarks.registered import DIFFERENCE
+from expunge.methods.fine_tune import FineTune
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.npo import NPO
+from expunge.methods.protocol import Method
+from expunge.methods.salun import SalUn
+
+KINDS: Mapping[str, Method] = MappingProxyType(
+    {
+        "negation": NEGATION,
+        "graddiff": DIFFERENCE,
+        "npo": NPO(4, 1e-4, batch_size=32),
+        "salun": SalUn(epochs=1),
+    }
+)
+"""A vector of each request alone, made from the base; one line for each kind."""
+
+SEQUENTIAL: Mapping[str, Method] = MappingProxyType(
+    {
+        "fine-tune": FineTune(sequential=True),
+        "gradient-ascent": GradientAscent(4, 3e-5, 32, sequential=True),
+        "npo": NPO(4, 3e-5, batch_size=32, sequential=True),
+        "graddiff": ONE_AFTER_ANOTHER,
+    }
+)
+"""Methods that start from the current model at each request."""

@@ -1,0 +1,316 @@
+"""The protocol: which groups are asked of which bases, by which rows, in which orders.
+
+Every step is a list of jobs that run beside each other and are stored, so that a benchmark which
+was stopped goes on where it was.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge import registry
+from expunge.benchmarks import demo
+from expunge.benchmarks.continual_vlm import world
+from expunge.benchmarks.continual_vlm.kinds import KINDS, SEQUENTIAL
+from expunge.benchmarks.continual_vlm.work import (
+    Conflicting,
+    Course,
+    Describing,
+    First,
+    Following,
+    Knowing,
+    Order,
+    Serving,
+    Sweeping,
+    Training,
+    needed,
+)
+from expunge.benchmarks.jobs import Job, Result, Told, by_job
+from expunge.errors import ExpungeError
+
+FEW = ("cata", "sum", "mean")
+"""The rules of rows that are not asked in every rule."""
+
+WHOLE = ("negation", "confined")
+"""The kinds that the quick form folds by every rule, those of them that there are."""
+
+Row = tuple[str, str]
+"""A kind of vectors and a rule."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A course in one order of its requests; ``half`` is `named` where its groups were named."""
+
+    half: str
+    course: Course
+    number: int
+    order: Order
+
+
+def quick_rows() -> tuple[Row, ...]:
+    """Every rule on plain negation and on vectors of our own, three rules on the other kinds."""
+    every = registry.names("aggregations")
+    return tuple((kind, rule) for kind in KINDS for rule in (every if kind in WHOLE else FEW))
+
+
+def full_rows(count: int) -> tuple[Row, ...]:
+    """Every rule on every kind for short courses, the main rows for long ones."""
+    if count <= SHORT:
+        return tuple((kind, rule) for kind in KINDS for rule in registry.names("aggregations"))
+    return main_rows()
+
+
+def main_rows() -> tuple[Row, ...]:
+    """The rows of long courses, and those whose curve over strength is drawn."""
+    whole = tuple((kind, rule) for kind in KINDS if kind in WHOLE for rule in FEW)
+    return (*whole, ("graddiff", "sum"))
+
+
+SHORT = 5
+"""Requests of a course that is asked in every row."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is compared.
+
+    Args:
+        folder: where models, vectors and results are kept.
+        groups: named groups that are asked of every base; none where they are drawn.
+        halves: of the pool that groups are drawn from.
+        seeds: of the bases; none for those of :data:`~.world.HALVES`.
+        requests: numbers of requests T.
+        orders: how many orders of each set, the first as drawn.
+        full: every rule on every kind instead of the quick rows.
+        kinds: those that are compared; every one by default.
+        rules: those that are compared; every one by default.
+        sequential: methods that go on from the current model; every one by default.
+        processes: jobs that run at once.
+
+    Raises:
+        ExpungeError: a kind, rule, half or method is not known, groups overlap, or there are fewer
+            groups than requests.
+    """
+
+    folder: Path
+    groups: Order = demo.GROUPS
+    halves: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    requests: tuple[int, ...] = (5,)
+    orders: int = 1
+    full: bool = False
+    kinds: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    sequential: tuple[str, ...] = tuple(SEQUENTIAL)
+    processes: int = 2
+
+    def __post_init__(self) -> None:
+        _known("kind of vectors", self.kinds, list(KINDS))
+        _known("sequential method", self.sequential, list(SEQUENTIAL))
+        for rule in self.rules:
+            registry.load("aggregations", rule)
+        if bool(self.groups) == bool(self.halves):
+            raise ExpungeError(
+                f"{len(self.groups)} groups and {len(self.halves)} halves were given; name either "
+                "groups, or halves that they are drawn from."
+            )
+        if self.orders < 1 or not self.requests:
+            raise ExpungeError(
+                f"{self.orders} orders and {len(self.requests)} numbers of requests were given; at "
+                "least one of each is expected."
+            )
+        if self.groups:
+            world.requests(self.groups)
+        for count in self.requests:
+            for half in self.halves:
+                world.enough(count, world.half(half), f"the {half} half")
+            if self.groups:
+                world.enough(count, self.groups, "what was named")
+
+    def conduct(self, told: Told) -> dict[str, Any]:
+        """Everything; JSON values."""
+        start = time.perf_counter()
+        courses = self._courses(told)
+        asked = [
+            Asked(half, course, number, world.ordered(course.groups, course.seed, number))
+            for half, course in courses
+            for number in range(self.orders)
+        ]
+        made = self._made(asked, told)
+        found = self._strengths(asked, told)
+        served = self._served(asked, found, told)
+        return {
+            "references": [
+                {**_place(half, course), "requests": list(course.groups)}
+                | dict(found[Describing(course)])
+                for half, course in courses
+            ],
+            "conflicts": [
+                {**_place(half, course), "kind": kind, **found[Conflicting(course, kind)]}
+                for half, course in courses
+                for kind in self._kinds(course)
+            ],
+            "vectors": self._vectors(courses, made),
+            "rows": [row for one in asked for row in self._told(one, made, found, served)],
+            "curves": [
+                {**_place(half, course), "kind": kind, "rule": rule}
+                | dict(served[self._sweeping(course, kind, rule, found)])
+                for half, course in courses
+                for kind, rule in self._drawn(course)
+            ],
+            "seconds": time.perf_counter() - start,
+        }
+
+    def _made(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
+        """Oracles, vectors, and the methods that go on from the current model."""
+        courses = dict.fromkeys(one.course for one in asked)
+        oracles = [Training(self.folder, c.seed, tuple(sorted(c.groups))) for c in courses]
+        vectors = [
+            course.vector(kind, group)
+            for course in courses
+            for kind in self._kinds(course)
+            for group in course.groups
+        ]
+        jobs: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
+        return self._jobs([*jobs, *vectors, *(f for one in asked for f in self._rest(one))], told)
+
+    def _strengths(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
+        """Base and oracle of every course, and both strengths of every row."""
+        jobs: list[Job] = []
+        for one in asked:
+            jobs.append(Describing(one.course))
+            for kind, rule in self._rows(one.course):
+                jobs.append(First(one.course, kind, one.order[0]))
+                jobs.append(needed(one.course, kind, rule, one.order))
+            jobs += [Conflicting(one.course, kind) for kind in self._kinds(one.course)]
+        return self._jobs(jobs, told)
+
+    def _served(
+        self, asked: Sequence["Asked"], found: Mapping[Job, Result], told: Told
+    ) -> dict[Job, Result]:
+        """Every row after every step, and the curves over strength."""
+        jobs: list[Job] = [
+            self._serving(one, kind, rule, found)
+            for one in asked
+            for kind, rule in self._rows(one.course)
+        ]
+        for course in dict.fromkeys(one.course for one in asked):
+            jobs += [self._sweeping(course, *row, found) for row in self._drawn(course)]
+        return self._jobs(jobs, told)
+
+    def _serving(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Serving:
+        first = found[First(one.course, kind, one.order[0])]["factor"]
+        matched = found[needed(one.course, kind, rule, one.order)]["factor"]
+        return Serving(one.course, kind, rule, one.order, first, matched)
+
+    def _sweeping(
+        self, course: Course, kind: str, rule: str, found: Mapping[Job, Result]
+    ) -> Sweeping:
+        matching = needed(course, kind, rule, course.groups)
+        return Sweeping(matching, found[matching]["factor"])
+
+    def _rest(self, one: "Asked") -> list[Following]:
+        return [Following(one.course, name, one.order) for name in self.sequential]
+
+    def _rows(self, course: Course) -> tuple[Row, ...]:
+        count = len(course.groups)
+        return tuple(
+            (kind, rule)
+            for kind, rule in (full_rows(count) if self.full else quick_rows())
+            if kind in (self.kinds or KINDS) and (not self.rules or rule in self.rules)
+        )
+
+    def _kinds(self, course: Course) -> list[str]:
+        return list(dict.fromkeys(kind for kind, _ in self._rows(course)))
+
+    def _drawn(self, course: Course) -> tuple[Row, ...]:
+        """The rows whose curve is drawn."""
+        return tuple(row for row in self._rows(course) if row in main_rows())
+
+    def _vectors(
+        self, courses: Sequence[tuple[str, Course]], made: Mapping[Job, Result]
+    ) -> list[dict[str, Any]]:
+        """Length and cost of every vector, each once."""
+        every = {
+            (course.vector(kind, group), half): None
+            for half, course in courses
+            for kind in self._kinds(course)
+            for group in course.groups
+        }
+        return [
+            {"half": half, "seed": v.seed, "kind": v.kind, "request": v.group, **made[v]}
+            for v, half in every
+        ]
+
+    def _told(
+        self,
+        one: "Asked",
+        made: Mapping[Job, Result],
+        found: Mapping[Job, Result],
+        served: Mapping[Job, Result],
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one course in one order."""
+        where = {
+            **_place(one.half, one.course),
+            "order": one.number,
+            "requests": list(one.order),
+        }
+        for kind, rule in self._rows(one.course):
+            cell = served[self._serving(one, kind, rule, found)]
+            vectors = [made[one.course.vector(kind, group)] for group in one.order]
+            reached = {
+                "first": found[First(one.course, kind, one.order[0])]["reached"],
+                "matched": found[needed(one.course, kind, rule, one.order)]["reached"],
+            }
+            seconds = cell["seconds"] + sum(vector["seconds"] for vector in vectors)
+            yield {**where, "kind": kind, "rule": rule, **cell} | {
+                "seconds": seconds,
+                "reached": reached,
+            }
+        for following in self._rest(one):
+            cell = made[following]
+            yield {**where, "kind": "sequential", "rule": following.method, **cell} | {
+                "reached": {"first": True, "matched": cell["reached"]}
+            }
+
+    def _courses(self, told: Told) -> list[tuple[str, Course]]:
+        """Every base with its groups: those named, or those drawn of what it knows."""
+        where = self.halves or ("named",)
+        bases = [
+            (half, Training(self.folder, seed))
+            for half in where
+            for seed in self.seeds or world.HALVES.get(half, (0,))
+        ]
+        self._jobs([base for _, base in bases if not base.is_shipped], told)
+        asked = {half: world.half(half) if self.halves else self.groups for half in where}
+        knowing = {base: Knowing(base, asked[half]) for half, base in bases}
+        known = self._jobs(list(knowing.values()), told)
+        courses = []
+        for half, base in bases:
+            shares = known[knowing[base]]["known"]
+            for count in self.requests:
+                if self.halves:
+                    groups = world.drawn(base.seed, half, count, shares)
+                else:
+                    groups = self.groups[:count]
+                    world.checked(shares, groups)
+                courses.append((half, Course(self.folder, base.seed, groups, asked[half])))
+        return courses
+
+    def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
+        return by_job(jobs, self.folder / "results", self.processes, told)
+
+
+def _known(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ExpungeError(
+                f"There is no {what} {name!r}; known are {', '.join(known)}. Name one of these."
+            )
+
+
+def _place(half: str, course: Course) -> dict[str, object]:
+    return {"half": half, "seed": course.seed, "count": len(course.groups)}

@@ -1,0 +1,74 @@
+"""How far a change is applied, searched over its length instead of over a factor.
+
+Rules give changes of very different lengths (a mean of T vectors is a T-th of their sum), and every
+rule is homogeneous. A search over the length of the change that is applied, as a share of the norm
+of the weights that can move, asks all of them at the same places: two rules that point the same way
+end in the same model, and no rule ends at a limit that was meant for another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from expunge.errors import ExpungeError
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Where a length is looked for, doubling from below until a condition turns, then halving.
+
+    Args:
+        first: the smallest length, as a share of the norm of the weights.
+        doublings: at most so many are tried; the last is the limit.
+        halvings: bisections between the last two.
+    """
+
+    first: float = 2.0**-10
+    doublings: int = 10
+    halvings: int = 6
+
+    def __post_init__(self) -> None:
+        if self.first <= 0 or self.doublings < 0 or self.halvings < 0:
+            raise ExpungeError(
+                f"A search from {self.first} with {self.doublings} doublings and {self.halvings} "
+                "halvings was asked for; a length above 0 and numbers of at least 0 are expected."
+            )
+
+    @property
+    def limit(self) -> float:
+        """The largest length."""
+        return float(self.first * 2**self.doublings)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The last length below and the first above the place where a condition turned.
+
+    ``above`` is None where it did not turn up to the limit, which is then ``below``.
+    """
+
+    below: float
+    above: float | None
+
+
+def turn(turned: Callable[[float], bool], lengths: Lengths) -> Turn:
+    """Where a condition that is false at length 0 becomes true."""
+    low, high = 0.0, lengths.first
+    while not turned(high):
+        if high >= lengths.limit:
+            return Turn(high, None)
+        low, high = high, 2 * high
+    for _ in range(lengths.halvings):
+        middle = (low + high) / 2
+        if turned(middle):
+            high = middle
+        else:
+            low = middle
+    return Turn(low, high)
+
+
+def weight_norm(model: nn.Module) -> float:
+    """Euclidean norm of the parameters that can move."""
+    squares = (p.detach().double().square().sum() for p in model.parameters() if p.requires_grad)
+    return float(sum(float(square) for square in squares) ** 0.5)

@@ -1,0 +1,615 @@
+"""The pieces of the benchmark: bases, oracles, vectors, strengths, rules, methods in a row, curves.
+
+A vector is made once and shared by all rules and orders. The end of a rule that does not depend on
+the order is matched once for all orders. Strengths are found on the validation vendor; what is
+reported is of the test vendor.
+"""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge import registry
+from expunge.aggregation.fold import fold_each, folded
+from expunge.aggregation.protocol import Aggregation
+from expunge.attacks.relearning import Relearning
+from expunge.audit.case import described, digest_of_rooms
+from expunge.audit.kept_models import KeptModels
+from expunge.audit.measure import Measured, Panel, measure
+from expunge.benchmarks import demo, shipped
+from expunge.benchmarks.continual_emoji import TOLERANCE
+from expunge.benchmarks.continual_vlm import world
+from expunge.benchmarks.continual_vlm.kinds import KINDS, SEQUENTIAL
+from expunge.benchmarks.continual_vlm.strengths import Lengths, Turn, turn, weight_norm
+from expunge.benchmarks.jobs import Result, key_of
+from expunge.changes.delta import Delta
+from expunge.changes.history import History
+from expunge.changes.weights import digest_of
+from expunge.data.samples import all_but
+from expunge.descent.optimisers import AdamW
+from expunge.errors import IntegrityError
+from expunge.methods.protocol import unlearn
+from expunge.problem import Problem
+from expunge.recipe import Role
+from expunge.requests import Rows
+from expunge.run import Run
+from expunge.signals import binomial_interval
+
+TRAINED_BY = ("data", "descent", "families", "learning", "models")
+CODE = (
+    *TRAINED_BY,
+    "aggregation",
+    "attacks",
+    "audit",
+    "changes",
+    "methods",
+    "signals",
+    "benchmarks/continual_vlm",
+)
+"""Rooms that a training and that every other result depends on."""
+
+POINTS = demo.POINTS
+"""Retained accuracy that matched rows give up, on the validation vendor."""
+
+ATTACK = Relearning(demo.RELEARNING_STEPS, 10_000, AdamW(demo.RELEARNING_RATE))
+"""Relearning: all that is shown in every step."""
+
+SHARES = (0.25, 0.5, 0.71, 1.0, 1.41, 2.0)
+"""Lengths of a curve, as multiples of the matched one."""
+
+Order = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The base of a seed, or its oracle: the same recipe and seed without some groups."""
+
+    folder: Path
+    seed: int
+    without: Order = ()
+
+    @property
+    def title(self) -> str:
+        """What is trained, and the seed."""
+        what = f"oracle without {len(self.without)} groups" if self.without else "base"
+        return f"{what}, seed {self.seed}"
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the package holds it: the base of seed 0, and its oracle of the demo's groups."""
+        return self.seed == 0 and (not self.without or set(self.without) == set(demo.GROUPS))
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The seed, the concepts that are left out, and the code that trains."""
+        asked = {name: list(world.members(name)) for name in sorted(self.without)}
+        return {"seed": self.seed, "without": asked, "code": digest_of_rooms(TRAINED_BY)}
+
+    def done(self) -> Result:
+        """Train and keep the model."""
+        start = time.process_time()
+        made = self.model()
+        return {"seconds": time.process_time() - start, "model": digest_of(made)}
+
+    def model(self) -> nn.Module:
+        """The model: shipped, kept, or trained now."""
+        return _model(self)
+
+
+@functools.lru_cache(maxsize=4)
+def _model(training: Training) -> nn.Module:
+    if training.is_shipped:
+        base = shipped.emoji_base()
+        return shipped.emoji_oracle_delta().applied_to(base) if training.without else base
+    untrained = world.training().recipe.builder(training.seed)
+    folder = KeptModels(training.folder / "models")
+    return folder.get(key_of(training), untrained, lambda: _trained(training))[0]
+
+
+def _trained(training: Training) -> nn.Module:
+    work = world.training()
+    asked = tuple(subject for name in training.without for subject in world.members(name))
+    gone = Rows("subject", asked).rows(work.table) if asked else torch.empty(0, dtype=torch.int64)
+    rows = work.data[Role.TRAIN].select(all_but(len(work.table), gone))
+    recipe = work.recipe.with_seed(training.seed)
+    return recipe.make({Role.TRAIN: rows}, Run(training.seed)).model
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """What the base of a seed knows of groups."""
+
+    training: Training
+    names: Order
+
+    @property
+    def title(self) -> str:
+        """The seed and how many groups."""
+        return f"seed {self.training.seed}: what the base knows of {len(self.names)} groups"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The base and the concepts of the groups."""
+        asked = {name: list(world.members(name)) for name in self.names}
+        return {**self.training.depends_on(), "groups": asked}
+
+    def done(self) -> Result:
+        """By group the share of its validation pictures that is answered."""
+        return {"known": world.known(self.training.model(), self.names, Run(self.training.seed))}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is asked of one base.
+
+    Args:
+        folder: where models, vectors and results are kept.
+        seed: of the base.
+        groups: the requests, in the order of their draw.
+        askable: all groups that might have been drawn.
+    """
+
+    folder: Path
+    seed: int
+    groups: Order
+    askable: Order
+
+    @property
+    def base(self) -> nn.Module:
+        """The model before any request."""
+        return Training(self.folder, self.seed).model()
+
+    @property
+    def oracle(self) -> nn.Module:
+        """The model retrained without all of them."""
+        return Training(self.folder, self.seed, tuple(sorted(self.groups))).model()
+
+    @property
+    def name(self) -> str:
+        """Seed and number of requests, for titles."""
+        return f"seed {self.seed}, {len(self.groups)} requests"
+
+    def facts(self) -> dict[str, object]:
+        """What a result depends on."""
+        members = {name: list(world.members(name)) for name in self.groups}
+        return {
+            "seed": self.seed,
+            "groups": members,
+            "order": list(self.groups),
+            "askable": list(self.askable),
+            "code": digest_of_rooms(CODE),
+        }
+
+    def vector(self, kind: str, group: str) -> "Vector":
+        """The job that makes the vector of one request."""
+        return Vector(self.folder, self.seed, kind, group, self.askable)
+
+    def floor(self, run: Run) -> float:
+        """Retained accuracy on validation that a matched model still has."""
+        validation, _ = world.panels(self.groups)
+        return _scored(self.base, validation, run).retained - POINTS
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The change that answers one request alone, made from the base."""
+
+    folder: Path
+    seed: int
+    kind: str
+    group: str
+    askable: Order
+
+    @property
+    def title(self) -> str:
+        """Seed, kind and request."""
+        return f"seed {self.seed}: {self.kind} vector of {self.group}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The base, the concepts, the method, and what may be taken as retained."""
+        return {
+            "seed": self.seed,
+            "method": described(KINDS[self.kind]),
+            "concepts": list(world.members(self.group)),
+            "askable": [list(world.members(name)) for name in self.askable],
+            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods")),
+        }
+
+    def done(self) -> Result:
+        """Make it and keep it; seconds of one thread, length, and entries that are not 0."""
+        _opened(Training(self.folder, self.seed).model())
+        start = time.process_time()
+        made = self._made()
+        seconds = time.process_time() - start
+        made.save(self._path)
+        return {"seconds": seconds, "norm": made.norm(), "entries": made.count()}
+
+    def delta(self) -> Delta:
+        """The kept vector; made again where its file is gone."""
+        try:
+            return Delta.load(self._path)
+        except IntegrityError:
+            made = self._made()
+        made.save(self._path)
+        return made
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "vectors" / f"{key_of(self)}.safetensors"
+
+    def _made(self) -> Delta:
+        base, run = Training(self.folder, self.seed).model(), Run(self.seed)
+        train, [request] = world.work().data[Role.TRAIN], world.requests([self.group])
+        problem = Problem(
+            base,
+            world.work().recipe.family,
+            request,
+            {
+                Role.TRAIN: train,
+                Role.FORGET: train.select(request.target.rows(world.work().table)),
+                Role.RETAIN: train.select(world.reserve(self.askable)),
+            },
+            History.of(digest_of(base)),
+        )
+        [delta] = unlearn(KINDS[self.kind], problem, run).changes
+        assert isinstance(delta, Delta)
+        return delta
+
+
+@dataclass(frozen=True)
+class Describing:
+    """What base and oracle answer, and how fast they learn what was asked for."""
+
+    course: Course
+
+    @property
+    def title(self) -> str:
+        """The course."""
+        return f"{self.course.name}: base and oracle"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course."""
+        return self.course.facts()
+
+    def done(self) -> Result:
+        """Of each the cells of the test vendor, in the order of the draw."""
+        course, run = self.course, Run(self.course.seed)
+        validation, test = world.panels(course.groups)
+        found: dict[str, Any] = {
+            name: {
+                **_cells([_scored(model, test, run)]),
+                "validation retained": _scored(model, validation, run).retained,
+                "relearned": _relearned(course, model, run),
+            }
+            for name, model in (("base", course.base), ("oracle", course.oracle))
+        }
+        found["pictures"] = [len(rows) for rows in test.groups]
+        found["retained pictures"] = len(test.retained)
+        return found
+
+
+@dataclass(frozen=True)
+class First:
+    """The factor that the first request alone calls for: the smallest at which its validation rows
+    look to the model as they look to the oracle."""
+
+    course: Course
+    kind: str
+    group: str
+
+    @property
+    def title(self) -> str:
+        """The course, the kind and the request."""
+        return f"{self.course.name}: strength of {self.kind} for {self.group} alone"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course and the vector."""
+        own = {"kind": described(KINDS[self.kind]), "group": self.group}
+        return {**self.course.facts(), **own}
+
+    def done(self) -> Result:
+        """``factor``, and whether the oracle's level was ``reached`` up to it."""
+        course, run = self.course, Run(self.course.seed)
+        validation, _ = world.panels(course.groups)
+        rows = validation.groups[course.groups.index(self.group)]
+        nothing = torch.empty(0, dtype=torch.int64)
+        panel = Panel(
+            validation.samples.select(rows),
+            (self.group,),
+            (torch.arange(len(rows)),),
+            nothing,
+        )
+        level = float(_scored(course.oracle, panel, run).confidence[0]) + TOLERANCE
+        base, delta = course.base, course.vector(self.kind, self.group).delta()
+
+        def forgotten(factor: float) -> bool:
+            model = delta.applied_to(base, factor)
+            return float(_scored(model, panel, run).confidence[0]) <= level
+
+        return _factor(forgotten, delta, base, smallest=True)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The largest common factor at which, after the last step, the retained accuracy on validation
+    is within :data:`POINTS` of the base's."""
+
+    course: Course
+    kind: str
+    rule: str
+    order: Order
+
+    @property
+    def title(self) -> str:
+        """The course, the kind and the rule."""
+        return f"{self.course.name}: strength of {self.rule} on {self.kind}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course, the vectors, the rule, and the order of the requests."""
+        own = {"kind": described(KINDS[self.kind]), "rule": self.rule, "order": list(self.order)}
+        return {**self.course.facts(), **own}
+
+    def done(self) -> Result:
+        """``factor``, and whether the floor was ``reached`` up to it."""
+        course, run = self.course, Run(self.course.seed)
+        deltas = [course.vector(self.kind, group).delta() for group in self.order]
+        change = _combined(self.rule, deltas)
+        return _matched(course, change, run)
+
+
+def needed(course: Course, kind: str, rule: str, order: Order) -> Matching:
+    """The matching of a row: one for all orders where the rule does not depend on them."""
+    free = registry.load("aggregations", rule).properties.order_independent  # type: ignore[attr-defined]
+    return Matching(course, kind, rule, course.groups if free else order)
+
+
+@dataclass(frozen=True)
+class Conflicting:
+    """How much the vectors of one kind are at odds."""
+
+    course: Course
+    kind: str
+
+    @property
+    def title(self) -> str:
+        """The course and the kind."""
+        return f"{self.course.name}: conflicts of {self.kind}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course and the vectors."""
+        return {**self.course.facts(), "kind": described(KINDS[self.kind])}
+
+    def done(self) -> Result:
+        """Of the coordinates that some vector moves the share that two move ``opposite`` ways, and
+        the share that several move at all (``shared``)."""
+        deltas = [self.course.vector(self.kind, group).delta() for group in self.course.groups]
+        moved = shared = opposite = 0
+        for name in sorted({name for delta in deltas for name in delta.entries}):
+            held = [delta.dense(name) for delta in deltas if name in delta.entries]
+            signs = torch.stack(held).sign()
+            count = signs.abs().sum(0)
+            moved += int((count > 0).sum())
+            shared += int((count > 1).sum())
+            opposite += int((signs.sum(0).abs() < count).sum())
+        return {"shared": shared / max(moved, 1), "opposite": opposite / max(moved, 1)}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One rule on the vectors of one kind in one order, with both strengths.
+
+    ``first`` and ``matched`` are the factors that were found.
+    """
+
+    course: Course
+    kind: str
+    rule: str
+    order: Order
+    first: float
+    matched: float
+
+    @property
+    def title(self) -> str:
+        """The course, the rule, the kind, and the first request."""
+        return f"{self.course.name} from {self.order[0]}: {self.rule} on {self.kind}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course, the vectors, the rule, the order and the factors."""
+        own = {"kind": described(KINDS[self.kind]), "rule": self.rule, "order": list(self.order)}
+        return {**self.course.facts(), **own, "factors": [self.first, self.matched]}
+
+    def done(self) -> Result:
+        """By strength what is answered after each step; the cost of folding, and of the state."""
+        deltas = [self.course.vector(self.kind, group).delta() for group in self.order]
+        rule: Aggregation[Any] = registry.load("aggregations", self.rule)()
+        pairs = [(delta, 1.0) for delta in deltas]
+        start = time.process_time()
+        changes = fold_each(rule, pairs)
+        seconds = time.process_time() - start
+        kept = folded(rule, pairs).bundle().tensors.values()
+        return {
+            **_at_both(self.course, self.order, changes, self.first, self.matched),
+            "seconds": seconds,
+            "bytes": sum(t.numel() * t.element_size() for t in kept),
+        }
+
+
+@dataclass(frozen=True)
+class Following:
+    """A method that goes on from the current model, as it is made and brought to the same retained
+    accuracy: the way from the base to each of its models is scaled."""
+
+    course: Course
+    method: str
+    order: Order
+
+    @property
+    def title(self) -> str:
+        """The course, the method, and the first request."""
+        return f"{self.course.name} from {self.order[0]}: sequential {self.method}"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The course, the method and the order."""
+        own = {"method": described(SEQUENTIAL[self.method]), "order": list(self.order)}
+        return {**self.course.facts(), **own}
+
+    def done(self) -> Result:
+        """As that of :class:`Serving`; no vector is kept, but the current model."""
+        course, run = self.course, Run(self.course.seed)
+        _opened(course.base)
+        start = time.process_time()
+        changes = self._changes(run)
+        seconds, found = time.process_time() - start, _matched(course, changes[-1], run)
+        kept = [p for p in course.base.parameters() if p.requires_grad]
+        return {
+            **_at_both(course, self.order, changes, 1.0, found["factor"]),
+            "reached": found["reached"],
+            "seconds": seconds,
+            "bytes": sum(p.numel() * p.element_size() for p in kept),
+        }
+
+    def _changes(self, run: Run) -> list[Delta]:
+        """The way from the base to the model after each step."""
+        course, table = self.course, world.work().table
+        asked = world.requests(self.order)
+        rows = torch.cat([world.reserve(course.askable), *(r.target.rows(table) for r in asked)])
+        base, method = course.base, SEQUENTIAL[self.method]
+        deployment = world.deployment(base, rows.sort().values)
+        changes = []
+        for request in asked:
+            deployment.forget(request, method, run)
+            changes.append(Delta.between(deployment.model, base))
+        return changes
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """Forgotten against retained accuracy over lengths around the matched one, at the end."""
+
+    matching: Matching
+    factor: float
+
+    @property
+    def title(self) -> str:
+        """Those of the matching."""
+        m = self.matching
+        return f"{m.course.name}: {m.rule} on {m.kind} over strengths"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The matching and its factor."""
+        own = {"factor": self.factor, "shares": list(SHARES)}
+        return {**self.matching.depends_on(), **own}
+
+    def done(self) -> Result:
+        """By length the mean forgotten and the retained accuracy of both vendors."""
+        m, run = self.matching, Run(self.matching.course.seed)
+        change = _combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        points = []
+        for share in SHARES:
+            model = change.applied_to(m.course.base, share * self.factor)
+            found = [_scored(model, panel, run) for panel in world.panels(m.course.groups)]
+            points.append(
+                {
+                    "share": share,
+                    "validation": [float(found[0].requests.mean()), found[0].retained],
+                    "test": [float(found[1].requests.mean()), found[1].retained],
+                }
+            )
+        return {"points": points}
+
+
+def _opened(base: nn.Module) -> None:
+    """Read everything that the first job of a process would else be charged for."""
+    _scored(base, world.panels(demo.GROUPS)[0], Run())
+
+
+def _scored(model: nn.Module, panel: Panel, run: Run) -> Measured:
+    return measure(world.work().recipe.family, model, panel, run)
+
+
+def _combined(rule: str, deltas: Sequence[Delta]) -> Delta:
+    made: Aggregation[Any] = registry.load("aggregations", rule)()
+    return made.combine(folded(made, [(delta, 1.0) for delta in deltas]))
+
+
+def _matched(course: Course, change: Delta, run: Run) -> dict[str, Any]:
+    validation, _ = world.panels(course.groups)
+    base, floor = course.base, course.floor(run)
+
+    def lost(factor: float) -> bool:
+        return _scored(change.applied_to(base, factor), validation, run).retained < floor
+
+    return _factor(lost, change, base, smallest=False)
+
+
+def _factor(turned: Any, change: Delta, base: nn.Module, *, smallest: bool) -> dict[str, Any]:
+    """The factor above or below the place where a condition turns."""
+    unit, norm = weight_norm(base), change.norm()
+    if norm == 0:  # a rule may leave nothing, whatever it is multiplied by
+        return {"factor": 1.0, "length": 0.0, "reached": False}
+    found: Turn = turn(lambda length: turned(length * unit / norm), Lengths())
+    length = found.above if smallest and found.above is not None else found.below
+    return {
+        "factor": length * unit / norm,
+        "length": length,
+        "reached": found.above is not None,
+    }
+
+
+def _at_both(
+    course: Course, order: Order, changes: Sequence[Delta], first: float, matched: float
+) -> dict[str, Any]:
+    """What the models after each step answer at both strengths; how fast the last matched one
+    learns again."""
+    end = changes[-1].applied_to(course.base, matched)
+    return {
+        "first": _followed(course, order, changes, first),
+        "matched": {
+            **_followed(course, order, changes, matched),
+            "relearned": _relearned(course, end, Run(course.seed)),
+        },
+    }
+
+
+def _followed(
+    course: Course, order: Order, changes: Sequence[Delta], factor: float
+) -> dict[str, Any]:
+    run, (_, test) = Run(course.seed), world.panels(order)
+    steps = [_scored(change.applied_to(course.base, factor), test, run) for change in changes]
+    return {"factor": factor, **_cells(steps)}
+
+
+def _cells(steps: Sequence[Measured]) -> dict[str, Any]:
+    """Of each step the accuracy on each request with its 95 % interval (Wilson), on what nobody
+    asked to remove, and on all pictures; the share of all requested pictures at the ``end``."""
+    ranges = [
+        [
+            binomial_interval(round(share * len(rows)), len(rows))
+            for share, rows in zip(step.requests.tolist(), step.panel.groups, strict=True)
+        ]
+        for step in steps
+    ]
+    asked = torch.cat(steps[-1].panel.groups)
+    right = int(steps[-1].signals.query("correct")[0][asked].sum())
+    end = binomial_interval(right, len(asked))
+    return {
+        "requests": [step.requests.tolist() for step in steps],
+        "low": [[interval.low for interval in row] for row in ranges],
+        "high": [[interval.high for interval in row] for row in ranges],
+        "end": [right / len(asked), end.low, end.high],
+        "retained": [step.retained for step in steps],
+        "all": [float(step.signals.query("correct")[0].double().mean()) for step in steps],
+    }
+
+
+def _relearned(course: Course, model: nn.Module, run: Run) -> list[float]:
+    """Accuracy on the test pictures of all requests after 0, 1, 2 ... steps on one style of their
+    training pictures."""
+    _, test = world.panels(course.groups)
+    asked = test.samples.select(torch.cat(test.groups))
+    shown = world.shown(course.groups, demo.RELEARNING_STYLE)
+    return list(ATTACK.curve(model, world.work().recipe.family, shown, asked, run))
