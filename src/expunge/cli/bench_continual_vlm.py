@@ -8,7 +8,6 @@ import typer
 
 from expunge.benchmarks import demo
 from expunge.benchmarks.continual_vlm import picture, protocol, tables, world
-from expunge.benchmarks.continual_vlm.kinds import SEQUENTIAL
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.storage import write_bytes
 
@@ -36,7 +35,7 @@ def continual_vlm(
         list[str] | None, typer.Option("--group", help="A group to ask for by name; repeatable.")
     ] = None,
     kinds: Annotated[
-        list[str] | None, typer.Option("--kind", help="Kind of vectors; repeatable.")
+        list[str] | None, typer.Option("--kind", help="Kind of vectors, or sequential; repeatable.")
     ] = None,
     rules: Annotated[
         list[str] | None, typer.Option("--rule", help="Registered aggregation; repeatable.")
@@ -61,9 +60,8 @@ def continual_vlm(
         counts,
         orders or (3 if full else 1),
         full,
-        tuple(kinds or ()),
+        tuple(kinds or protocol.EVERY),
         tuple(rules or ()),
-        tuple(SEQUENTIAL) if not (kinds or rules) else (),
         processes,
     ).conduct(_told)
     for title, columns, rows in tables.tables(result):

@@ -36,6 +36,11 @@ FEW = ("cata", "sum", "mean")
 WHOLE = ("negation", "confined")
 """The kinds that the quick form folds by every rule, those of them that there are."""
 
+IN_A_ROW = "sequential"
+"""The kind of the rows of methods that start from the current model at each request."""
+
+EVERY = (*KINDS, IN_A_ROW)
+
 Row = tuple[str, str]
 """A kind of vectors and a rule."""
 
@@ -85,13 +90,12 @@ class Protocol:
         requests: numbers of requests T.
         orders: how many orders of each set, the first as drawn.
         full: every rule on every kind instead of the quick rows.
-        kinds: those that are compared; every one by default.
+        kinds: those that are compared, ``sequential`` among them; every one by default.
         rules: those that are compared; every one by default.
-        sequential: methods that go on from the current model; every one by default.
         processes: jobs that run at once.
 
     Raises:
-        ExpungeError: a kind, rule, half or method is not known, groups overlap, or there are fewer
+        ExpungeError: a kind, rule or half is not known, groups overlap, or there are fewer
             groups than requests.
     """
 
@@ -102,14 +106,17 @@ class Protocol:
     requests: tuple[int, ...] = (5,)
     orders: int = 1
     full: bool = False
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = EVERY
     rules: tuple[str, ...] = ()
-    sequential: tuple[str, ...] = tuple(SEQUENTIAL)
     processes: int = 2
 
     def __post_init__(self) -> None:
-        _known("kind of vectors", self.kinds, list(KINDS))
-        _known("sequential method", self.sequential, list(SEQUENTIAL))
+        for kind in self.kinds:
+            if kind not in EVERY:
+                raise ExpungeError(
+                    f"There is no kind of vectors {kind!r}; known are {', '.join(EVERY)}. Name one "
+                    "of these."
+                )
         for rule in self.rules:
             registry.load("aggregations", rule)
         if bool(self.groups) == bool(self.halves):
@@ -213,14 +220,15 @@ class Protocol:
         return Sweeping(matching, found[matching]["factor"])
 
     def _rest(self, one: "Asked") -> list[Following]:
-        return [Following(one.course, name, one.order) for name in self.sequential]
+        methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
+        return [Following(one.course, name, one.order) for name in methods]
 
     def _rows(self, course: Course) -> tuple[Row, ...]:
         count = len(course.groups)
         return tuple(
             (kind, rule)
             for kind, rule in (full_rows(count) if self.full else quick_rows())
-            if kind in (self.kinds or KINDS) and (not self.rules or rule in self.rules)
+            if kind in self.kinds and (not self.rules or rule in self.rules)
         )
 
     def _kinds(self, course: Course) -> list[str]:
@@ -272,7 +280,7 @@ class Protocol:
             }
         for following in self._rest(one):
             cell = made[following]
-            yield {**where, "kind": "sequential", "rule": following.method, **cell} | {
+            yield {**where, "kind": IN_A_ROW, "rule": following.method, **cell} | {
                 "reached": {"first": True, "matched": cell["reached"]}
             }
 
@@ -302,14 +310,6 @@ class Protocol:
 
     def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
         return by_job(jobs, self.folder / "results", self.processes, told)
-
-
-def _known(what: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ExpungeError(
-                f"There is no {what} {name!r}; known are {', '.join(known)}. Name one of these."
-            )
 
 
 def _place(half: str, course: Course) -> dict[str, object]:

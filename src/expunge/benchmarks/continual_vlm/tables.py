@@ -23,8 +23,8 @@ STRENGTHS = {
     "first": "strength of the first request",
 }
 COLUMNS = (
-    "forgotten", "worst", "retained", "all", "Avg. Score", "Avg. Delta", "back", "back most",
-    "relearned", "seconds", "state MB", "factor",
+    "forget", "worst", "retain", "all", "Score", "Delta", "back", "most", "again", "s", "MB",
+    "factor",
 )  # fmt: skip
 
 
@@ -267,14 +267,14 @@ def _title(group: Group) -> str:
 
 
 CAPTION = (
-    "Accuracies on the test vendor, mean±sd over bases and orders. forgotten, worst: on the "
-    "requests after the last one, their mean and the one that is remembered best; retained: on "
-    "what nobody asked to remove; Avg. Score in percent and Avg. Delta in points as published (Lin "
-    "et al. 2026). back, back most: largest later value of a request less that of its own step, "
-    "mean over requests and largest. relearned: accuracy on the requests after ten steps on one "
-    "style of them. seconds: one thread, all vectors and folds, or all requests in a row. state: "
-    "what the rule keeps between requests, without the vectors themselves. factor: of the combined "
-    "change; > where the search ended at its limit. At the strength of the first request, methods "
-    f"in a row are as they were made. Chance: 1 of {len(emoji_grid.concepts()):,}."
+    "Accuracies on the test vendor, mean±sd over bases and orders. forget, worst: on the requests "
+    "after the last one, their mean and the one that is remembered best; retain: on what nobody "
+    "asked to remove; Score in percent and Delta in points are Avg. Score and Avg. Delta as "
+    "published (Lin et al. 2026). back, most: largest later value of a request less that of its "
+    "own step, mean over requests and largest. again: accuracy on the requests after ten steps on "
+    "one style of them. s: seconds of one thread, all vectors and folds, or all requests in a row. "
+    "MB: what the rule keeps between requests, without the vectors themselves. factor: of the "
+    "combined change; > where the search ended at its limit. At the strength of the first request, "
+    f"methods in a row are as they were made. Chance: 1 of {len(emoji_grid.concepts()):,}."
 )
 """What the columns are."""
