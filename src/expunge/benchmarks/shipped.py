@@ -164,7 +164,21 @@ def activations(network: EmojiDualEncoder, table: Dataset, copy: int = 0) -> Ten
         copy: 0 for the pictures themselves, k for their k-th augmented copy.
     """
     tensors = emoji_grid.tensors(table)
-    pictures = tensors["image"]
+    columns = {
+        "activation": lower_of(network, tensors["image"], copy),
+        "label": tensors["label"],
+    }
+    return own.samples(table, columns)
+
+
+def lower_of(network: EmojiDualEncoder, pictures: Tensor, copy: int = 0) -> Tensor:
+    """What the frozen lower part makes of pictures (n, 3, s, s), half precision, cached.
+
+    Args:
+        network: its lower part is used.
+        pictures: uint8.
+        copy: 0 for the pictures themselves, k for their k-th augmented copy.
+    """
     sha = hashlib.sha256(f"{digest(network.lower.state_dict())}{SIDE}{copy}".encode())
     sha.update(pictures.numpy().data)
 
@@ -175,9 +189,7 @@ def activations(network: EmojiDualEncoder, table: Dataset, copy: int = 0) -> Ten
             found = [network.activation(part).half() for part in torch.split(shown, 128)]
         return Bundle({"activation": torch.cat(found)})
 
-    stored = cached(f"activations-{sha.hexdigest()[:32]}", compute)
-    columns = {"activation": stored.tensors["activation"], "label": tensors["label"]}
-    return own.samples(table, columns)
+    return cached(f"activations-{sha.hexdigest()[:32]}", compute).tensors["activation"]
 
 
 WEIGHTS = Path(str(files("expunge.models") / "weights"))

@@ -22,10 +22,9 @@ STRENGTHS = {
     "matched": "at equal retained accuracy",
     "first": "strength of the first request",
 }
-COLUMNS = (
-    "forget", "worst", "retain", "all", "Score", "Delta", "back", "most", "again", "s", "MB",
-    "factor",
-)  # fmt: skip
+BEFORE = ("forget", "worst", "retain", "all")
+AFTER = ("Score", "Delta", "back", "most", "again", "s", "MB", "factor")
+"""The columns, before and after those of unseen sets."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class End:
         back: signed re-emergence, the mean over requests; 0 for one request.
         back_most: that of the request that comes back most.
         relearned: accuracy on the requests after the last step of relearning.
+        unseen: by set the accuracy on pictures of concepts that are retained.
     """
 
     forgotten: float
@@ -53,6 +53,7 @@ class End:
     back: float
     back_most: float
     relearned: float | None
+    unseen: Mapping[str, float]
 
     @classmethod
     def of(cls, names: Sequence[str], cell: Cell, reference: Cell) -> "End":
@@ -61,13 +62,12 @@ class End:
         start = np.array([before[name] for name in names])
         matrix = PersistenceMatrix(tuple(names), start, np.array(cell["requests"]))
         returned = matrix.re_emergence()
-        kept = ("retained", "all")
-        answered = start > 0
+        base, answered = reference["base"], start > 0
         score = avg_score(
             start[answered].tolist(),
             matrix.final[answered].tolist(),
-            [reference["base"][column][0] for column in kept],
-            [cell[column][-1] for column in kept],
+            [base["retained"][0], base["all"][0], *base["unseen"].values()],
+            [cell["retained"][-1], cell["all"][-1], *cell["unseen"].values()],
         )
         relearned = cell.get("relearned")
         return cls(
@@ -80,6 +80,7 @@ class End:
             float(returned.mean()) if len(returned) else 0.0,
             float(returned.max()) if len(returned) else 0.0,
             None if relearned is None else relearned[-1],
+            cell["unseen"],
         )
 
 
@@ -88,7 +89,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     return [
         (
             f"{half} groups, {count} requests, {told}",
-            ("", *COLUMNS),
+            ("", *BEFORE, *unseen_of(result), *AFTER),
             [*_references(result, (half, count)), *_rows(result, (half, count), strength)],
         )
         for half, count in groups_of(result)
@@ -99,6 +100,11 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 def groups_of(result: Mapping[str, Any]) -> list[Group]:
     """Every half with every number of requests."""
     return list(dict.fromkeys((r["half"], r["count"]) for r in result["references"]))
+
+
+def unseen_of(result: Mapping[str, Any]) -> list[str]:
+    """The unseen sets that were at hand."""
+    return list(result["references"][0]["base"]["unseen"])
 
 
 def reference_of(result: Mapping[str, Any], row: Cell) -> Cell:
@@ -144,6 +150,7 @@ def _references(result: Mapping[str, Any], group: Group) -> list[Sequence[object
             Spread.of(max(c["requests"][0]) for c in cells),
             Spread.of(c["retained"][0] for c in cells),
             Spread.of(c["all"][0] for c in cells),
+            *(Spread.of(c["unseen"][each] for c in cells) for each in unseen_of(result)),
         )
         relearned = Spread.of(c["relearned"][-1] for c in cells)
         shown.append((name, *own, *["-"] * 4, relearned, *["-"] * 3))
@@ -161,6 +168,7 @@ def _rows(result: Mapping[str, Any], group: Group, strength: str) -> Iterator[Se
             Spread.of(end.worst for end in found),
             Spread.of(end.retained for end in found),
             Spread.of(end.everything for end in found),
+            *(Spread.of(end.unseen[each] for end in found) for each in unseen_of(result)),
             f"{fmean(end.score for end in found):.1f}",
             f"{fmean(end.delta for end in found):.1f}",
             f"{fmean(end.back for end in found):+.2f}",
@@ -269,10 +277,12 @@ def _title(group: Group) -> str:
 CAPTION = (
     "Accuracies on the test vendor, mean±sd over bases and orders. forget, worst: on the requests "
     "after the last one, their mean and the one that is remembered best; retain: on what nobody "
-    "asked to remove; Score in percent and Delta in points are Avg. Score and Avg. Delta as "
-    "published (Lin et al. 2026). back, most: largest later value of a request less that of its "
-    "own step, mean over requests and largest. again: accuracy on the requests after ten steps on "
-    "one style of them. s: seconds of one thread, all vectors and folds, or all requests in a row. "
+    "asked to remove; tux, clip art, openmoji: on pictures of retained concepts by drawers that "
+    "nobody trained on, where these sets were fetched; Score in percent and Delta in points are "
+    "Avg. Score and Avg. Delta as published (Lin et al. 2026). back, most: largest later value of "
+    "a request less that of its own step, mean over requests and largest. again: accuracy on the "
+    "requests after ten steps on one style of them. s: seconds of one thread, all vectors and "
+    "folds, or all requests in a row. "
     "MB: what the rule keeps between requests, without the vectors themselves. factor: of the "
     "combined change; > where the search ended at its limit. At the strength of the first request, "
     f"methods in a row are as they were made. Chance: 1 of {len(emoji_grid.concepts()):,}."

@@ -24,7 +24,7 @@ from expunge.audit.kept_models import KeptModels
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.benchmarks import demo, shipped
 from expunge.benchmarks.continual_emoji import TOLERANCE
-from expunge.benchmarks.continual_vlm import world
+from expunge.benchmarks.continual_vlm import unseen, world
 from expunge.benchmarks.continual_vlm.kinds import KINDS, SEQUENTIAL
 from expunge.benchmarks.continual_vlm.strengths import Lengths, Turn, turn, weight_norm
 from expunge.benchmarks.jobs import Result, key_of
@@ -181,6 +181,7 @@ class Course:
             "groups": members,
             "order": list(self.groups),
             "askable": list(self.askable),
+            "unseen": unseen.digests(),
             "code": digest_of_rooms(CODE),
         }
 
@@ -282,6 +283,7 @@ class Describing:
         found: dict[str, Any] = {
             name: {
                 **_cells([_scored(model, test, run)]),
+                "unseen": unseen.answered(model, course.groups, run),
                 "validation retained": _scored(model, validation, run).retained,
                 "relearned": _relearned(course, model, run),
             }
@@ -579,8 +581,12 @@ def _followed(
     course: Course, order: Order, changes: Sequence[Delta], factor: float
 ) -> dict[str, Any]:
     run, (_, test) = Run(course.seed), world.panels(order)
-    steps = [_scored(change.applied_to(course.base, factor), test, run) for change in changes]
-    return {"factor": factor, **_cells(steps)}
+    last, steps = course.base, []
+    for change in changes:
+        last = change.applied_to(course.base, factor)
+        steps.append(_scored(last, test, run))
+    answered = unseen.answered(last, course.groups, run)
+    return {"factor": factor, **_cells(steps), "unseen": answered}
 
 
 def _cells(steps: Sequence[Measured]) -> dict[str, Any]:
