@@ -124,11 +124,8 @@ class Protocol:
                 f"{len(self.groups)} groups and {len(self.halves)} halves were given; name either "
                 "groups, or halves that they are drawn from."
             )
-        if self.orders < 1 or not self.requests:
-            raise ExpungeError(
-                f"{self.orders} orders and {len(self.requests)} numbers of requests were given; at "
-                "least one of each is expected."
-            )
+        if not self.requests:
+            raise ExpungeError("No number of requests was given; at least one is expected.")
         if self.groups:
             world.requests(self.groups)
         for count in self.requests:
@@ -136,15 +133,16 @@ class Protocol:
                 world.enough(count, world.half(half), f"the {half} half")
             if self.groups:
                 world.enough(count, self.groups, "what was named")
+            world.orders(tuple(map(str, range(count))), 0, self.orders)
 
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
         start = time.perf_counter()
         courses = self._courses(told)
         asked = [
-            Asked(half, course, number, world.ordered(course.groups, course.seed, number))
+            Asked(half, course, number, order)
             for half, course in courses
-            for number in range(self.orders)
+            for number, order in enumerate(world.orders(course.groups, course.seed, self.orders))
         ]
         made = self._made(asked, told)
         found = self._strengths(asked, told)

@@ -33,17 +33,17 @@ STYLE = "openmoji"
 
 
 def _tux_paint(table: datasets.Dataset) -> dict[int, str]:
-    return _named(table["caption"])
+    return _named(table["caption"][:])
 
 
 def _clip_art(table: datasets.Dataset) -> dict[int, str]:
-    return _named(table["title"])
+    return _named(table["title"][:])
 
 
 def _open_moji(table: datasets.Dataset) -> dict[int, str]:
     """Of one style so many pictures, drawn with a seed: a whole style costs as much as a test."""
-    known = set(emoji_grid.concepts()["subject"])
-    styles, subjects = list(table["style"]), list(table["subject"])
+    known = set(emoji_grid.concepts()["subject"][:])
+    styles, subjects = table["style"][:], table["subject"][:]
     at = [i for i, style in enumerate(styles) if style == STYLE and subjects[i] in known]
     random.Random(STYLE).shuffle(at)
     return {i: subjects[i] for i in sorted(at[:DRAWN])}
@@ -64,8 +64,8 @@ SETS: Mapping[str, tuple[str, Chosen]] = MappingProxyType(
 def _named(texts: Sequence[str | None]) -> dict[int, str]:
     """The rows whose text is the name of a concept, and the concept's id."""
     concepts = emoji_grid.concepts()
-    names = [str(name).casefold() for name in concepts["concept"]]
-    subjects = dict(zip(names, concepts["subject"], strict=True))
+    names = [str(name).casefold() for name in concepts["concept"][:]]
+    subjects = dict(zip(names, concepts["subject"][:], strict=True))
     found = {i: subjects.get(_plain(text)) for i, text in enumerate(texts) if text}
     return {i: subject for i, subject in found.items() if subject is not None}
 
@@ -91,11 +91,11 @@ def _read(source: str, chosen: Chosen) -> TensorSamples:
     table = catalogue.at_hand(source).load()
     rows = chosen(table)
     concepts = emoji_grid.concepts()
-    labels = dict(zip(concepts["subject"], concepts["label"], strict=True))
+    labels = dict(zip(concepts["subject"][:], concepts["label"][:], strict=True))
     shown = table.select(list(rows))
     pictures = torch.stack([_square(row["image"]) for row in shown.select_columns("image")])
     return TensorSamples(
-        list(shown["id"]),
+        list(shown["id"][:]),
         list(rows.values()),
         {
             "activation": shipped.lower_of(shipped.emoji_untrained(), pictures),

