@@ -60,7 +60,7 @@ def continual_vlm(
         counts,
         orders or (3 if full else 1),
         full,
-        tuple(kinds or protocol.EVERY),
+        tuple(kinds or (protocol.EVERY if full else protocol.QUICK)),
         tuple(rules or ()),
         processes,
     ).conduct(_told)

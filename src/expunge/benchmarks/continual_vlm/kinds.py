@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from expunge.benchmarks.demo import NEGATION, ONE_AFTER_ANOTHER
 from expunge.benchmarks.registered import DIFFERENCE
+from expunge.methods.confined import ConfinedNegation
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.npo import NPO
@@ -14,6 +15,7 @@ from expunge.methods.salun import SalUn
 KINDS: Mapping[str, Method] = MappingProxyType(
     {
         "negation": NEGATION,
+        "confined": ConfinedNegation(4, 3e-5, 0.1, 32),
         "graddiff": DIFFERENCE,
         "npo": NPO(4, 1e-4, batch_size=32),
         "salun": SalUn(epochs=1),

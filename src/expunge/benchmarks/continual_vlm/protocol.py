@@ -22,16 +22,21 @@ from expunge.benchmarks.continual_vlm.work import (
     Following,
     Knowing,
     Order,
+    Preparing,
     Serving,
     Sweeping,
     Training,
     needed,
+    prepares,
 )
 from expunge.benchmarks.jobs import Job, Result, Told, by_job
 from expunge.errors import ExpungeError
 
-FEW = ("cata", "sum", "mean")
-"""The rules of rows that are not asked in every rule."""
+FEW = ("cata", "sum")
+"""The rules that the quick form folds other kinds by: the mean ends where the sum does."""
+
+MAIN = ("cata", "sum", "mean")
+"""The rules of long courses."""
 
 WHOLE = ("negation", "confined")
 """The kinds that the quick form folds by every rule, those of them that there are."""
@@ -40,6 +45,8 @@ IN_A_ROW = "sequential"
 """The kind of the rows of methods that start from the current model at each request."""
 
 EVERY = (*KINDS, IN_A_ROW)
+QUICK = tuple(kind for kind in EVERY if kind != "salun")
+"""All kinds, and those of the quick form: a vector of SalUn's reads every retained row."""
 
 Row = tuple[str, str]
 """A kind of vectors and a rule."""
@@ -56,7 +63,7 @@ class Asked:
 
 
 def quick_rows() -> tuple[Row, ...]:
-    """Every rule on plain negation and on vectors of our own, three rules on the other kinds."""
+    """Every rule on plain negation and on vectors of our own, two rules on the other kinds."""
     every = registry.names("aggregations")
     return tuple((kind, rule) for kind in KINDS for rule in (every if kind in WHOLE else FEW))
 
@@ -70,7 +77,7 @@ def full_rows(count: int) -> tuple[Row, ...]:
 
 def main_rows() -> tuple[Row, ...]:
     """The rows of long courses, and those whose curve over strength is drawn."""
-    whole = tuple((kind, rule) for kind in KINDS if kind in WHOLE for rule in FEW)
+    whole = tuple((kind, rule) for kind in KINDS if kind in WHOLE for rule in MAIN)
     return (*whole, ("graddiff", "sum"))
 
 
@@ -138,7 +145,7 @@ class Protocol:
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
         start = time.perf_counter()
-        courses = self._courses(told)
+        courses, prepared = self._courses(told)
         asked = [
             Asked(half, course, number, order)
             for half, course in courses
@@ -158,6 +165,7 @@ class Protocol:
                 for half, course in courses
                 for kind in self._kinds(course)
             ],
+            "prepared": prepared,
             "vectors": self._vectors(courses, made),
             "rows": [row for one in asked for row in self._told(one, made, found, served)],
             "curves": [
@@ -180,7 +188,8 @@ class Protocol:
             for group in course.groups
         ]
         jobs: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
-        return self._jobs([*jobs, *vectors, *(f for one in asked for f in self._rest(one))], told)
+        rest = (following for one in asked for following in self._rest(one))
+        return self._jobs([*jobs, *rest, *vectors], told)
 
     def _strengths(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
         """Base and oracle of every course, and both strengths of every row."""
@@ -282,8 +291,9 @@ class Protocol:
                 "reached": {"first": True, "matched": cell["reached"]}
             }
 
-    def _courses(self, told: Told) -> list[tuple[str, Course]]:
-        """Every base with its groups: those named, or those drawn of what it knows."""
+    def _courses(self, told: Told) -> tuple[list[tuple[str, Course]], list[dict[str, Any]]]:
+        """Every base with its groups, those named or those drawn of what it knows; and what the
+        preparation of vectors cost."""
         where = self.halves or ("named",)
         bases = [
             (half, Training(self.folder, seed))
@@ -293,8 +303,14 @@ class Protocol:
         self._jobs([base for _, base in bases if not base.is_shipped], told)
         asked = {half: world.half(half) if self.halves else self.groups for half in where}
         knowing = {base: Knowing(base, asked[half]) for half, base in bases}
-        known = self._jobs(list(knowing.values()), told)
-        courses = []
+        preparing = [
+            Preparing(self.folder, base.seed, kind)
+            for _, base in bases
+            for kind in KINDS
+            if kind in self.kinds and prepares(kind)
+        ]
+        known = self._jobs([*preparing, *knowing.values()], told)
+        courses: list[tuple[str, Course]] = []
         for half, base in bases:
             shares = known[knowing[base]]["known"]
             for count in self.requests:
@@ -304,7 +320,8 @@ class Protocol:
                     groups = self.groups[:count]
                     world.checked(shares, groups)
                 courses.append((half, Course(self.folder, base.seed, groups, asked[half])))
-        return courses
+        prepared = [{"seed": job.seed, "kind": job.kind, **known[job]} for job in preparing]
+        return courses, prepared
 
     def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
         return by_job(jobs, self.folder / "results", self.processes, told)

@@ -282,7 +282,7 @@ CAPTION = (
     "Avg. Score and Avg. Delta as published (Lin et al. 2026). back, most: largest later value of "
     "a request less that of its own step, mean over requests and largest. again: accuracy on the "
     "requests after ten steps on one style of them. s: seconds of one thread, all vectors and "
-    "folds, or all requests in a row. "
+    "folds without what is prepared once, or all requests in a row. "
     "MB: what the rule keeps between requests, without the vectors themselves. factor: of the "
     "combined change; > where the search ended at its limit. At the strength of the first request, "
     f"methods in a row are as they were made. Chance: 1 of {len(emoji_grid.concepts()):,}."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from expunge import registry
 from expunge.aggregation.fold import fold_each, folded
@@ -34,10 +34,10 @@ from expunge.changes.weights import digest_of
 from expunge.data.samples import all_but
 from expunge.descent.optimisers import AdamW
 from expunge.errors import IntegrityError
-from expunge.methods.protocol import unlearn
+from expunge.methods.protocol import Artifact, SharesPreparation, unlearn
 from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import Rows
+from expunge.requests import NO_REQUEST, Rows
 from expunge.run import Run
 from expunge.signals import binomial_interval
 
@@ -196,6 +196,68 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """What the methods of some kinds prepare from the training rows, before any request."""
+
+    folder: Path
+    seed: int
+    kind: str
+
+    @property
+    def title(self) -> str:
+        """Seed and kind."""
+        return f"seed {self.seed}: what {self.kind} prepares"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The base, and all that the preparation depends on."""
+        method = KINDS[self.kind]
+        own = method.preparation if isinstance(method, SharesPreparation) else method
+        return {
+            "seed": self.seed,
+            "preparation": described(own),
+            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods", "signals")),
+        }
+
+    def done(self) -> Result:
+        """Prepare and keep it; seconds of one thread, and bytes."""
+        _opened(Training(self.folder, self.seed).model())
+        start = time.process_time()
+        made = self._made()
+        seconds = time.process_time() - start
+        made.save(self._path)
+        return {"seconds": seconds, "bytes": sum(map(_bytes, made.tensors.values()))}
+
+    def artifact(self) -> Artifact:
+        """What was kept; prepared again where its file is gone."""
+        try:
+            return Artifact.load_checked(self._path)
+        except IntegrityError:
+            made = self._made()
+        made.save(self._path)
+        return made
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "prepared" / f"{key_of(self)}.safetensors"
+
+    def _made(self) -> Artifact:
+        base, method = Training(self.folder, self.seed).model(), KINDS[self.kind]
+        data = {Role.TRAIN: world.work().data[Role.TRAIN]}
+        history = History.of(digest_of(base))
+        problem = Problem(base, world.work().recipe.family, NO_REQUEST, data, history)
+        return method.prepare(problem.opened(method.prepares_with), Run(self.seed))
+
+
+def prepares(kind: str) -> bool:
+    """Whether something is prepared for the vectors of a kind."""
+    return bool(KINDS[kind].prepares_with.roles)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+@dataclass(frozen=True)
 class Vector:
     """The change that answers one request alone, made from the base."""
 
@@ -217,7 +279,7 @@ class Vector:
             "method": described(KINDS[self.kind]),
             "concepts": list(world.members(self.group)),
             "askable": [list(world.members(name)) for name in self.askable],
-            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods")),
+            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods", "signals")),
         }
 
     def done(self) -> Result:
@@ -256,7 +318,10 @@ class Vector:
             },
             History.of(digest_of(base)),
         )
-        [delta] = unlearn(KINDS[self.kind], problem, run).changes
+        artifact = None
+        if prepares(self.kind):
+            artifact = Preparing(self.folder, self.seed, self.kind).artifact()
+        [delta] = unlearn(KINDS[self.kind], problem, run, artifact).changes
         assert isinstance(delta, Delta)
         return delta
 
@@ -436,7 +501,7 @@ class Serving:
         return {
             **_at_both(self.course, self.order, changes, self.first, self.matched),
             "seconds": seconds,
-            "bytes": sum(t.numel() * t.element_size() for t in kept),
+            "bytes": sum(map(_bytes, kept)),
         }
 
 
@@ -471,7 +536,7 @@ class Following:
             **_at_both(course, self.order, changes, 1.0, found["factor"]),
             "reached": found["reached"],
             "seconds": seconds,
-            "bytes": sum(p.numel() * p.element_size() for p in kept),
+            "bytes": sum(map(_bytes, kept)),
         }
 
     def _changes(self, run: Run) -> list[Delta]:
