@@ -1,14 +1,19 @@
 """``expunge bench continual-vlm``: groups of drawings leave a dual encoder one after another."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from expunge import registry
 from expunge.benchmarks import demo
-from expunge.benchmarks.continual_vlm import picture, protocol, tables, world
+from expunge.benchmarks.continual_vlm import own, picture, protocol, tables, world
+from expunge.benchmarks.continual_vlm.kinds import PRESETS
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
+from expunge.errors import ExpungeError
+from expunge.run_file.reading import read
 from expunge.storage import write_bytes
 
 
@@ -40,6 +45,18 @@ def continual_vlm(
     rules: Annotated[
         list[str] | None, typer.Option("--rule", help="Registered aggregation; repeatable.")
     ] = None,
+    run_file: Annotated[
+        Path | None,
+        typer.Option("--run-file", help="Ask a model of your own, such as a CLIP folder, instead."),
+    ] = None,
+    moving: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--move",
+            help="With --run-file: parameters that may move, by a part of their name; of a dual "
+            "encoder the image tower by default; repeatable.",
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Jobs that run at once.")] = (
         os.cpu_count() or 1
     ),
@@ -47,6 +64,12 @@ def continual_vlm(
 ) -> None:
     """Requests in a row: rules and vectors beside the oracle, at equal retained accuracy."""
     writable_folder(out, "The folder of --out,")
+    if run_file is not None:
+        given = (full, requests, orders, halves, seeds, groups)
+        _print(_own(run_file, moving or (), kinds, rules, any(given)), json)
+        return
+    if moving:
+        raise ExpungeError("`--move` was given without `--run-file`, whose model it is for.")
     drawn = tuple(halves or (world.HALVES if full and not groups else ()))
     named = tuple(groups or (() if drawn else demo.GROUPS))
     counts = tuple(requests or ((5, 10, 20) if full and drawn else (5,)))
@@ -64,14 +87,41 @@ def continual_vlm(
         tuple(rules or ()),
         processes,
     ).conduct(_told)
-    for title, columns, rows in tables.tables(result):
-        console.print(table(title, columns, rows))
-    console.print(tables.CAPTION, soft_wrap=True)
-    for line in tables.verdicts(result):
-        console.print(line, soft_wrap=True, markup=False)
+    _print(result, json)
     write_bytes(out / "continual-vlm.png", picture.png(result))
     console.print(f"Picture: {out / 'continual-vlm.png'}", soft_wrap=True)
-    console.print(f"{result['seconds']:.0f} seconds with {processes} processes", soft_wrap=True)
+
+
+def _own(
+    path: Path,
+    moving: Sequence[str],
+    kinds: Sequence[str] | None,
+    rules: Sequence[str] | None,
+    drawn: bool,
+) -> dict[str, Any]:
+    """The requests of a run file, asked of its model."""
+    if drawn:
+        raise ExpungeError(
+            "`--run-file` was given beside options of the drawn groups; its requests and their "
+            "order stand in the file. Leave the others out."
+        )
+    for kind in kinds or ():
+        if kind not in PRESETS:
+            raise ExpungeError(
+                f"There is no kind of vectors {kind!r} for a model of your own; known are "
+                f"{', '.join(PRESETS)}. Name one of these."
+            )
+    every = rules or registry.names("aggregations")
+    return own.Own(read(path), moving).conduct(tuple(kinds or PRESETS), tuple(every))
+
+
+def _print(result: dict[str, Any], json: Path | None) -> None:
+    for title, columns, rows in tables.tables(result):
+        console.print(table(title, columns, rows))
+    console.print(tables.caption(result), soft_wrap=True)
+    for line in tables.verdicts(result):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"{result['seconds']:.0f} seconds", soft_wrap=True)
     write_json(json, result | {"verdicts": tables.verdicts(result)})
 
 

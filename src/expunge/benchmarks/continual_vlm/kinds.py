@@ -8,7 +8,10 @@ from expunge.benchmarks.registered import DIFFERENCE
 from expunge.methods.confined import ConfinedNegation
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.gradient_difference import GradientDifference
+from expunge.methods.negation import Negation
 from expunge.methods.npo import NPO
+from expunge.methods.presets import AtPreset
 from expunge.methods.protocol import Method
 from expunge.methods.salun import SalUn
 
@@ -22,6 +25,16 @@ KINDS: Mapping[str, Method] = MappingProxyType(
     }
 )
 """A vector of each request alone, made from the base; one line for each kind."""
+
+PRESETS: Mapping[str, Method] = MappingProxyType(
+    {
+        "negation": AtPreset.of(Negation()),
+        "confined": AtPreset.of(ConfinedNegation()),
+        "graddiff": AtPreset.of(GradientDifference()),
+        "salun": AtPreset.of(SalUn()),
+    }
+)
+"""The same for a model that nobody has looked at; NPO has no preset for models with classes."""
 
 SEQUENTIAL: Mapping[str, Method] = MappingProxyType(
     {

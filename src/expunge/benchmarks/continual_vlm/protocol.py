@@ -30,6 +30,7 @@ from expunge.benchmarks.continual_vlm.work import (
     prepares,
 )
 from expunge.benchmarks.jobs import Job, Result, Told, by_job
+from expunge.data import emoji_grid
 from expunge.errors import ExpungeError
 
 FEW = ("cata", "sum")
@@ -174,6 +175,7 @@ class Protocol:
                 for half, course in courses
                 for kind, rule in self._drawn(course)
             ],
+            "chance": 1 / len(emoji_grid.concepts()),
             "seconds": time.perf_counter() - start,
         }
 

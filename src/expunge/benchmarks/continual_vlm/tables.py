@@ -12,15 +12,15 @@ import numpy as np
 from expunge.audit.paired import sign_flip
 from expunge.audit.persistence import PersistenceMatrix, avg_score
 from expunge.benchmarks.facts.tables import Spread, Table
-from expunge.data import emoji_grid
 
 Cell = Mapping[str, Any]
 Group = tuple[str, int]
 """A half (or `named`) and a number of requests."""
 
+FIRST = "the strength of the first request"
 STRENGTHS = {
     "matched": "at equal retained accuracy",
-    "first": "strength of the first request",
+    "first": f"at {FIRST}",
 }
 BEFORE = ("forget", "worst", "retain", "all")
 AFTER = ("Score", "Delta", "back", "most", "again", "s", "MB", "factor")
@@ -94,6 +94,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         )
         for half, count in groups_of(result)
         for strength, told in STRENGTHS.items()
+        if all(strength in row for row in result["rows"])
     ]
 
 
@@ -144,7 +145,9 @@ def _references(result: Mapping[str, Any], group: Group) -> list[Sequence[object
     found = [r for r in result["references"] if (r["half"], r["count"]) == group]
     shown: list[Sequence[object]] = []
     for name in ("base", "oracle"):
-        cells = [r[name] for r in found]
+        cells = [r[name] for r in found if name in r]
+        if not cells:
+            continue
         own = (
             Spread.of(fmean(c["requests"][0]) for c in cells),
             Spread.of(max(c["requests"][0]) for c in cells),
@@ -181,8 +184,9 @@ def _rows(result: Mapping[str, Any], group: Group, strength: str) -> Iterator[Se
 
 
 def verdicts(result: Mapping[str, Any]) -> list[str]:
-    """The questions, answered from figures at equal retained accuracy."""
-    return [
+    """The questions, answered from figures at equal retained accuracy; and what was refused."""
+    refused = [f"{kind}: {reason}" for kind, reason in result.get("refused", {}).items()]
+    return refused + [
         line
         for group in groups_of(result)
         for question in (_vote_or_sum, _worst_and_damage, _better_vectors)
@@ -232,25 +236,23 @@ def _p(pairs: Sequence[tuple[tuple[Cell, End], tuple[Cell, End]]]) -> str:
 
 def _worst_and_damage(result: Mapping[str, Any], group: Group) -> Iterator[str]:
     """Which rule keeps the worst request forgotten, and which damages least."""
-    level, fixed = _found(result, group, "matched"), _found(result, group, "first")
+    level = _found(result, group, "matched")
+    fixed = _found(result, group, "first") if "first" in result["rows"][0] else {}
     for kind in dict.fromkeys(kind for kind, _ in level):
         rules = [rule for other, rule in level if other == kind]
         if len(rules) < 2:
             continue
         worst = {rule: fmean(end.worst for _, end in level[kind, rule]) for rule in rules}
-        kept = {rule: fmean(end.retained for _, end in level[kind, rule]) for rule in rules}
-        early = {rule: fmean(end.retained for _, end in fixed[kind, rule]) for rule in rules}
-        best, safe, safest = min(rules, key=worst.__getitem__), _most(kept), _most(early)
+        best, told = min(rules, key=worst.__getitem__), []
+        for found, when in ((level, "equal retained accuracy on validation"), (fixed, FIRST)):
+            if found:
+                kept = {rule: fmean(end.retained for _, end in found[kind, rule]) for rule in rules}
+                safe = max(kept, key=kept.__getitem__)
+                told.append(f"at {when} {safe} retains most on test ({kept[safe]:.3f})")
         yield (
             f"{_title(group)}, rules on {kind}: {best} keeps the worst request lowest "
-            f"({worst[best]:.3f}); at equal retained accuracy on validation {safe} retains most on "
-            f"test ({kept[safe]:.3f}), at the strength of the first request {safest} "
-            f"({early[safest]:.3f})"
+            f"({worst[best]:.3f}); {', '.join(told)}"
         )
-
-
-def _most(values: Mapping[str, float]) -> str:
-    return max(values, key=values.__getitem__)
 
 
 def _better_vectors(result: Mapping[str, Any], group: Group) -> Iterator[str]:
@@ -274,17 +276,22 @@ def _title(group: Group) -> str:
     return f"{group[0]} groups, {group[1]} requests"
 
 
+def caption(result: Mapping[str, Any]) -> str:
+    """What the columns are, and chance."""
+    return f"{CAPTION} Chance: 1 of {1 / result['chance']:,.0f}."
+
+
 CAPTION = (
-    "Accuracies on the test vendor, mean±sd over bases and orders. forget, worst: on the requests "
-    "after the last one, their mean and the one that is remembered best; retain: on what nobody "
-    "asked to remove; tux, clip art, openmoji: on pictures of retained concepts by drawers that "
-    "nobody trained on, where these sets were fetched; Score in percent and Delta in points are "
-    "Avg. Score and Avg. Delta as published (Lin et al. 2026). back, most: largest later value of "
-    "a request less that of its own step, mean over requests and largest. again: accuracy on the "
+    "Accuracies on test rows, mean±sd over bases and orders. forget, worst: on the requests after "
+    "the last one, their mean and the one that is remembered best; retain: on what nobody asked to "
+    "remove; tux, clip art, openmoji: on pictures of retained concepts by drawers that nobody "
+    "trained on, where these sets were fetched; Score in percent and Delta in points are Avg. "
+    "Score and Avg. Delta as published (Lin et al. 2026). back, most: largest later value of a "
+    "request less that of its own step, mean over requests and largest. again: accuracy on the "
     "requests after ten steps on one style of them. s: seconds of one thread, all vectors and "
-    "folds without what is prepared once, or all requests in a row. "
-    "MB: what the rule keeps between requests, without the vectors themselves. factor: of the "
-    "combined change; > where the search ended at its limit. At the strength of the first request, "
-    f"methods in a row are as they were made. Chance: 1 of {len(emoji_grid.concepts()):,}."
+    "folds without what is prepared once, or all requests in a row. MB: what the rule keeps "
+    "between requests, without the vectors themselves. factor: of the combined change; > where the "
+    "search ended at its limit. At the strength of the first request, methods in a row are as they "
+    "were made."
 )
 """What the columns are."""

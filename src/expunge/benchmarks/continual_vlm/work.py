@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from expunge import registry
 from expunge.aggregation.fold import fold_each, folded
@@ -26,7 +26,15 @@ from expunge.benchmarks import demo, shipped
 from expunge.benchmarks.continual_emoji import TOLERANCE
 from expunge.benchmarks.continual_vlm import unseen, world
 from expunge.benchmarks.continual_vlm.kinds import KINDS, SEQUENTIAL
-from expunge.benchmarks.continual_vlm.strengths import Lengths, Turn, turn, weight_norm
+from expunge.benchmarks.continual_vlm.measuring import (
+    alone,
+    cells,
+    combined,
+    conflicts,
+    factor_at,
+    matched_factor,
+    size_of,
+)
 from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
@@ -39,7 +47,6 @@ from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import NO_REQUEST, Rows
 from expunge.run import Run
-from expunge.signals import binomial_interval
 
 TRAINED_BY = ("data", "descent", "families", "learning", "models")
 CODE = (
@@ -225,7 +232,7 @@ class Preparing:
         made = self._made()
         seconds = time.process_time() - start
         made.save(self._path)
-        return {"seconds": seconds, "bytes": sum(map(_bytes, made.tensors.values()))}
+        return {"seconds": seconds, "bytes": size_of(made.tensors.values())}
 
     def artifact(self) -> Artifact:
         """What was kept; prepared again where its file is gone."""
@@ -251,10 +258,6 @@ class Preparing:
 def prepares(kind: str) -> bool:
     """Whether something is prepared for the vectors of a kind."""
     return bool(KINDS[kind].prepares_with.roles)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 @dataclass(frozen=True)
@@ -307,17 +310,8 @@ class Vector:
     def _made(self) -> Delta:
         base, run = Training(self.folder, self.seed).model(), Run(self.seed)
         train, [request] = world.work().data[Role.TRAIN], world.requests([self.group])
-        problem = Problem(
-            base,
-            world.work().recipe.family,
-            request,
-            {
-                Role.TRAIN: train,
-                Role.FORGET: train.select(request.target.rows(world.work().table)),
-                Role.RETAIN: train.select(world.reserve(self.askable)),
-            },
-            History.of(digest_of(base)),
-        )
+        rows = request.target.rows(world.work().table), world.reserve(self.askable)
+        problem = alone(base, world.work().recipe.family, request, train, *rows)
         artifact = None
         if prepares(self.kind):
             artifact = Preparing(self.folder, self.seed, self.kind).artifact()
@@ -347,7 +341,7 @@ class Describing:
         validation, test = world.panels(course.groups)
         found: dict[str, Any] = {
             name: {
-                **_cells([_scored(model, test, run)]),
+                **cells([_scored(model, test, run)]),
                 "unseen": unseen.answered(model, course.groups, run),
                 "validation retained": _scored(model, validation, run).retained,
                 "relearned": _relearned(course, model, run),
@@ -397,7 +391,7 @@ class First:
             model = delta.applied_to(base, factor)
             return float(_scored(model, panel, run).confidence[0]) <= level
 
-        return _factor(forgotten, delta, base, smallest=True)
+        return factor_at(forgotten, delta, base, smallest=True)
 
 
 @dataclass(frozen=True)
@@ -424,7 +418,7 @@ class Matching:
         """``factor``, and whether the floor was ``reached`` up to it."""
         course, run = self.course, Run(self.course.seed)
         deltas = [course.vector(self.kind, group).delta() for group in self.order]
-        change = _combined(self.rule, deltas)
+        change = combined(self.rule, deltas)
         return _matched(course, change, run)
 
 
@@ -453,16 +447,9 @@ class Conflicting:
     def done(self) -> Result:
         """Of the coordinates that some vector moves the share that two move ``opposite`` ways, and
         the share that several move at all (``shared``)."""
-        deltas = [self.course.vector(self.kind, group).delta() for group in self.course.groups]
-        moved = shared = opposite = 0
-        for name in sorted({name for delta in deltas for name in delta.entries}):
-            held = [delta.dense(name) for delta in deltas if name in delta.entries]
-            signs = torch.stack(held).sign()
-            count = signs.abs().sum(0)
-            moved += int((count > 0).sum())
-            shared += int((count > 1).sum())
-            opposite += int((signs.sum(0).abs() < count).sum())
-        return {"shared": shared / max(moved, 1), "opposite": opposite / max(moved, 1)}
+        return conflicts(
+            [self.course.vector(self.kind, group).delta() for group in self.course.groups]
+        )
 
 
 @dataclass(frozen=True)
@@ -501,7 +488,7 @@ class Serving:
         return {
             **_at_both(self.course, self.order, changes, self.first, self.matched),
             "seconds": seconds,
-            "bytes": sum(map(_bytes, kept)),
+            "bytes": size_of(kept),
         }
 
 
@@ -536,7 +523,7 @@ class Following:
             **_at_both(course, self.order, changes, 1.0, found["factor"]),
             "reached": found["reached"],
             "seconds": seconds,
-            "bytes": sum(map(_bytes, kept)),
+            "bytes": size_of(kept),
         }
 
     def _changes(self, run: Run) -> list[Delta]:
@@ -574,7 +561,7 @@ class Sweeping:
     def done(self) -> Result:
         """By length the mean forgotten and the retained accuracy of both vendors."""
         m, run = self.matching, Run(self.matching.course.seed)
-        change = _combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
         points = []
         for share in SHARES:
             model = change.applied_to(m.course.base, share * self.factor)
@@ -589,6 +576,12 @@ class Sweeping:
         return {"points": points}
 
 
+def _matched(course: Course, change: Delta, run: Run) -> dict[str, Any]:
+    validation, _ = world.panels(course.groups)
+    base, floor = course.base, course.floor(run)
+    return matched_factor(change, base, floor, lambda m: _scored(m, validation, run).retained)
+
+
 def _opened(base: nn.Module) -> None:
     """Read everything that the first job of a process would else be charged for."""
     _scored(base, world.panels(demo.GROUPS)[0], Run())
@@ -596,35 +589,6 @@ def _opened(base: nn.Module) -> None:
 
 def _scored(model: nn.Module, panel: Panel, run: Run) -> Measured:
     return measure(world.work().recipe.family, model, panel, run)
-
-
-def _combined(rule: str, deltas: Sequence[Delta]) -> Delta:
-    made: Aggregation[Any] = registry.load("aggregations", rule)()
-    return made.combine(folded(made, [(delta, 1.0) for delta in deltas]))
-
-
-def _matched(course: Course, change: Delta, run: Run) -> dict[str, Any]:
-    validation, _ = world.panels(course.groups)
-    base, floor = course.base, course.floor(run)
-
-    def lost(factor: float) -> bool:
-        return _scored(change.applied_to(base, factor), validation, run).retained < floor
-
-    return _factor(lost, change, base, smallest=False)
-
-
-def _factor(turned: Any, change: Delta, base: nn.Module, *, smallest: bool) -> dict[str, Any]:
-    """The factor above or below the place where a condition turns."""
-    unit, norm = weight_norm(base), change.norm()
-    if norm == 0:  # a rule may leave nothing, whatever it is multiplied by
-        return {"factor": 1.0, "length": 0.0, "reached": False}
-    found: Turn = turn(lambda length: turned(length * unit / norm), Lengths())
-    length = found.above if smallest and found.above is not None else found.below
-    return {
-        "factor": length * unit / norm,
-        "length": length,
-        "reached": found.above is not None,
-    }
 
 
 def _at_both(
@@ -651,30 +615,7 @@ def _followed(
         last = change.applied_to(course.base, factor)
         steps.append(_scored(last, test, run))
     answered = unseen.answered(last, course.groups, run)
-    return {"factor": factor, **_cells(steps), "unseen": answered}
-
-
-def _cells(steps: Sequence[Measured]) -> dict[str, Any]:
-    """Of each step the accuracy on each request with its 95 % interval (Wilson), on what nobody
-    asked to remove, and on all pictures; the share of all requested pictures at the ``end``."""
-    ranges = [
-        [
-            binomial_interval(round(share * len(rows)), len(rows))
-            for share, rows in zip(step.requests.tolist(), step.panel.groups, strict=True)
-        ]
-        for step in steps
-    ]
-    asked = torch.cat(steps[-1].panel.groups)
-    right = int(steps[-1].signals.query("correct")[0][asked].sum())
-    end = binomial_interval(right, len(asked))
-    return {
-        "requests": [step.requests.tolist() for step in steps],
-        "low": [[interval.low for interval in row] for row in ranges],
-        "high": [[interval.high for interval in row] for row in ranges],
-        "end": [right / len(asked), end.low, end.high],
-        "retained": [step.retained for step in steps],
-        "all": [float(step.signals.query("correct")[0].double().mean()) for step in steps],
-    }
+    return {"factor": factor, **cells(steps), "unseen": answered}
 
 
 def _relearned(course: Course, model: nn.Module, run: Run) -> list[float]:
