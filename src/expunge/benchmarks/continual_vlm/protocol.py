@@ -86,6 +86,10 @@ SHORT = 5
 """Requests of a course that is asked in every row."""
 
 
+SLOW = "fine-tune"
+"""The method in a row that long courses leave out: it reads every retained row at each request."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is compared.
@@ -146,7 +150,7 @@ class Protocol:
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
         start = time.perf_counter()
-        courses, prepared = self._courses(told)
+        courses = self._courses(told)
         asked = [
             Asked(half, course, number, order)
             for half, course in courses
@@ -166,7 +170,11 @@ class Protocol:
                 for half, course in courses
                 for kind in self._kinds(course)
             ],
-            "prepared": prepared,
+            "prepared": [
+                {"seed": job.seed, "kind": job.kind, **made[job]}
+                for job in made
+                if isinstance(job, Preparing)
+            ],
             "vectors": self._vectors(courses, made),
             "rows": [row for one in asked for row in self._told(one, made, found, served)],
             "curves": [
@@ -180,18 +188,18 @@ class Protocol:
         }
 
     def _made(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
-        """Oracles, vectors, and the methods that go on from the current model."""
+        """Oracles, methods that go on from the current model, what is prepared; then vectors."""
         courses = dict.fromkeys(one.course for one in asked)
         oracles = [Training(self.folder, c.seed, tuple(sorted(c.groups))) for c in courses]
-        vectors = [
-            course.vector(kind, group)
-            for course in courses
-            for kind in self._kinds(course)
-            for group in course.groups
-        ]
-        jobs: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
-        rest = (following for one in asked for following in self._rest(one))
-        return self._jobs([*jobs, *rest, *vectors], told)
+        first: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
+        first += [following for one in asked for following in self._rest(one)]
+        vectors: list[Job] = []
+        for course in courses:
+            for kind in self._kinds(course):
+                if prepares(kind):
+                    first.append(Preparing(self.folder, course.seed, kind))
+                vectors += [course.vector(kind, group) for group in course.groups]
+        return {**self._jobs(first, told), **self._jobs(vectors, told)}
 
     def _strengths(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
         """Base and oracle of every course, and both strengths of every row."""
@@ -230,7 +238,8 @@ class Protocol:
 
     def _rest(self, one: "Asked") -> list[Following]:
         methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
-        return [Following(one.course, name, one.order) for name in methods]
+        short = len(one.order) <= SHORT
+        return [Following(one.course, n, one.order) for n in methods if short or n != SLOW]
 
     def _rows(self, course: Course) -> tuple[Row, ...]:
         count = len(course.groups)
@@ -293,9 +302,8 @@ class Protocol:
                 "reached": {"first": True, "matched": cell["reached"]}
             }
 
-    def _courses(self, told: Told) -> tuple[list[tuple[str, Course]], list[dict[str, Any]]]:
-        """Every base with its groups, those named or those drawn of what it knows; and what the
-        preparation of vectors cost."""
+    def _courses(self, told: Told) -> list[tuple[str, Course]]:
+        """Every base with its groups, those named or those drawn of what it knows."""
         where = self.halves or ("named",)
         bases = [
             (half, Training(self.folder, seed))
@@ -303,27 +311,20 @@ class Protocol:
             for seed in self.seeds or world.HALVES.get(half, (0,))
         ]
         self._jobs([base for _, base in bases if not base.is_shipped], told)
-        asked = {half: world.half(half) if self.halves else self.groups for half in where}
-        knowing = {base: Knowing(base, asked[half]) for half, base in bases}
-        preparing = [
-            Preparing(self.folder, base.seed, kind)
-            for _, base in bases
-            for kind in KINDS
-            if kind in self.kinds and prepares(kind)
-        ]
-        known = self._jobs([*preparing, *knowing.values()], told)
+        askable = {half: world.half(half) if self.halves else self.groups for half in where}
+        knowing = [Knowing(base, askable[half]) for half, base in bases]
+        known = self._jobs(knowing, told)
         courses: list[tuple[str, Course]] = []
-        for half, base in bases:
-            shares = known[knowing[base]]["known"]
+        for (half, base), job in zip(bases, knowing, strict=True):
+            shares = known[job]["known"]
             for count in self.requests:
                 if self.halves:
                     groups = world.drawn(base.seed, half, count, shares)
                 else:
                     groups = self.groups[:count]
                     world.checked(shares, groups)
-                courses.append((half, Course(self.folder, base.seed, groups, asked[half])))
-        prepared = [{"seed": job.seed, "kind": job.kind, **known[job]} for job in preparing]
-        return courses, prepared
+                courses.append((half, Course(self.folder, base.seed, groups, askable[half])))
+        return courses
 
     def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
         return by_job(jobs, self.folder / "results", self.processes, told)
