@@ -87,7 +87,8 @@ SHORT = 5
 
 
 SLOW = "fine-tune"
-"""The method in a row that long courses leave out: it reads every retained row at each request."""
+"""The method in a row that long courses and the quick form leave out: it reads every retained row
+at each request."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +239,8 @@ class Protocol:
 
     def _rest(self, one: "Asked") -> list[Following]:
         methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
-        short = len(one.order) <= SHORT
-        return [Following(one.course, n, one.order) for n in methods if short or n != SLOW]
+        slow = self.full and len(one.order) <= SHORT
+        return [Following(one.course, n, one.order) for n in methods if slow or n != SLOW]
 
     def _rows(self, course: Course) -> tuple[Row, ...]:
         count = len(course.groups)

@@ -243,16 +243,21 @@ def _worst_and_damage(result: Mapping[str, Any], group: Group) -> Iterator[str]:
         if len(rules) < 2:
             continue
         worst = {rule: fmean(end.worst for _, end in level[kind, rule]) for rule in rules}
-        best, told = min(rules, key=worst.__getitem__), []
+        lowest, told = min(worst.values()), []
         for found, when in ((level, "equal retained accuracy on validation"), (fixed, FIRST)):
             if found:
                 kept = {rule: fmean(end.retained for _, end in found[kind, rule]) for rule in rules}
-                safe = max(kept, key=kept.__getitem__)
-                told.append(f"at {when} {safe} retains most on test ({kept[safe]:.3f})")
+                most = max(kept.values())
+                told.append(f"at {when} {_of(kept, most)} most retained on test ({most:.3f})")
         yield (
-            f"{_title(group)}, rules on {kind}: {best} keeps the worst request lowest "
-            f"({worst[best]:.3f}); {', '.join(told)}"
+            f"{_title(group)}, rules on {kind}: worst request lowest by {_of(worst, lowest)} "
+            f"({lowest:.3f}); {', '.join(told)}"
         )
+
+
+def _of(values: Mapping[str, float], value: float) -> str:
+    """The names of all that share a value."""
+    return ", ".join(name for name, own in values.items() if own == value)
 
 
 def _better_vectors(result: Mapping[str, Any], group: Group) -> Iterator[str]:
