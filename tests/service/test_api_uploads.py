@@ -64,6 +64,12 @@ def asking(lived_world: World) -> Iterator[Any]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other processes put into the machine's is not looked at."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 def left() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("expunge-ledger-*"))
 
