@@ -44,7 +44,7 @@ def smallest(holds: Callable[[float], bool], search: Search) -> float | None:
     for k in range(1, search.points + 1):
         high = search.upper * k / search.points
         if holds(high):
-            return bisected(holds, low, high, search.halvings)
+            return bisected(holds, low, high, search.halvings)[1]
         low = high
     return None
 
@@ -58,12 +58,14 @@ def largest(holds: Callable[[float], bool], search: Search) -> float:
     return max(0.0, turned - width)
 
 
-def bisected(holds: Callable[[float], bool], low: float, high: float, halvings: int) -> float:
-    """Where ``holds`` turns true between two points, after so many halvings; it holds there."""
+def bisected(
+    holds: Callable[[float], bool], low: float, high: float, halvings: int
+) -> tuple[float, float]:
+    """The points between which ``holds`` turns true, after so many halvings."""
     for _ in range(halvings):
         middle = (low + high) / 2
         if holds(middle):
             high = middle
         else:
             low = middle
-    return high
+    return low, high

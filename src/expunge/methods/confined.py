@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from expunge.changes.delta import Delta, Entry, Sparse
+from expunge.changes.delta import Delta, Entry
 from expunge.changes.strength import bisected
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
@@ -127,8 +127,7 @@ class Confining(ABC):
         found = confined(changes[0], moments, artifact.tensors, self.protection)
         strength = self._strength(found, problem, run)
         facts = {"method": self.name, "around": self.around.name, "strength": strength}
-        entries = {name: _dense(entry) * strength for name, entry in found.entries.items()}
-        return Outcome((Delta(found.base, {**entries}, facts=facts),))
+        return Outcome((replace(found.scaled(strength), facts=facts),))
 
     def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
         """What the rows lack for the inner method."""
@@ -153,7 +152,8 @@ class Confining(ABC):
         for strength in STRENGTHS:
             losses[strength] = loss(strength)
             if losses[strength] >= goal:
-                return bisected(lambda s: loss(s) >= goal, strength / 2, strength, HALVINGS)
+                _, enough = bisected(lambda s: loss(s) >= goal, strength / 2, strength, HALVINGS)
+                return enough
         most = max(losses, key=lambda strength: losses[strength])
         run.warn(
             f"Confined {self.around.name} lifts the loss on the forget rows to "
@@ -273,10 +273,10 @@ def confined(
         ExpungeError: there is none.
     """
     entries: dict[str, Entry] = {}
-    for name, entry in vector.entries.items():
+    for name in vector.entries:
         if name not in forget or name not in training:
             continue
-        dense, wanted = _dense(entry), forget[name].double()
+        dense, wanted = vector.dense(name), forget[name].double()
         both = wanted + protection * training[name].double()
         spread = float(both.diagonal().mean())
         if spread == 0:  # nothing ever reaches this layer
@@ -291,7 +291,3 @@ def confined(
             "and scales alone cannot be confined. Let weight matrices move."
         )
     return Delta(vector.base, entries)
-
-
-def _dense(entry: Entry) -> Tensor:
-    return entry.dense() if isinstance(entry, Sparse) else entry

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from expunge.changes.strength import bisected
 from expunge.errors import ExpungeError
 
 
@@ -59,13 +60,7 @@ def turn(turned: Callable[[float], bool], lengths: Lengths) -> Turn:
         if high >= lengths.limit:
             return Turn(high, None)
         low, high = high, 2 * high
-    for _ in range(lengths.halvings):
-        middle = (low + high) / 2
-        if turned(middle):
-            high = middle
-        else:
-            low = middle
-    return Turn(low, high)
+    return Turn(*bisected(turned, low, high, lengths.halvings))
 
 
 def weight_norm(model: nn.Module) -> float:
