@@ -21,15 +21,13 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import On, Parameters, Player, Trainable
 from expunge.descent.sources import Pool
-from expunge.methods.presets import Reach, along_neutral
+from expunge.methods.presets import along_neutral
 from expunge.methods.protocol import ByDescent
+from expunge.methods.random_label import REACH
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
-
-REACH = Reach(classes=0.4, rows=0.1)
-"""How far the preset's descent could lead; see methods/presets.py."""
 
 RULE = (
     "4 passes; the learning rate at which the forget rows among them could move the weights by 0.4 "

@@ -18,14 +18,12 @@ from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.selections import Saliency
-from expunge.methods.presets import Reach, along_neutral
+from expunge.methods.presets import along_neutral
 from expunge.methods.protocol import ByDescent
+from expunge.methods.random_label import REACH
 from expunge.methods.search import LogUniform, Range, Uniform, WholeNumber
 from expunge.problem import Problem
 from expunge.run import Run
-
-REACH = Reach(classes=0.4, rows=0.1)
-"""How far the preset's descent could lead; see methods/presets.py."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Weight Saliency in Both Image Classification and Generation.
 This is our reading of an idea of its appendix: after each step the displacement from the weights at
 the start is soft-thresholded, and the threshold falls along a line to zero. So which weights may
 move is not decided once, before the first step. The released code takes the threshold from a share
-of the displacements, the smallest half at first, and measures them from the start of each epoch.
+of the smallest displacements, which falls to zero, and measures them from each epoch's start.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,12 @@ from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.proximal import SoftThreshold
 from expunge.descent.retain_terms import Loss
-from expunge.methods.presets import Reach, along_neutral, typical_gradient
+from expunge.methods.presets import along_neutral, typical_gradient
 from expunge.methods.protocol import ByDescent
+from expunge.methods.random_label import REACH
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
 from expunge.run import Run
-
-REACH = Reach(classes=0.4, rows=0.1)
-"""How far the preset's descent could lead; see methods/presets.py."""
 
 PENALTY = 1.0
 """The preset's penalty, in units of a typical entry of the gradient of neutral labels."""
