@@ -1,14 +1,16 @@
 """What is measured of any model and any requests: cells, factors, conflicts, and the problem of one
 request alone."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from expunge import registry
-from expunge.aggregation.fold import folded
+from expunge.aggregation.fold import fold_each, folded
 from expunge.aggregation.protocol import Aggregation
 from expunge.audit.measure import Measured
 from expunge.benchmarks.continual_vlm.strengths import Lengths, turn, weight_norm
@@ -47,6 +49,26 @@ def alone(
         Role.RETAIN: train.select(reserve),
     }
     return Problem(base, family, request, data, History.of(digest_of(base)))
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The combined change after each request, the seconds of one thread that folding took, and the
+    bytes of what the rule keeps between requests."""
+
+    changes: list[Delta]
+    seconds: float
+    bytes: int
+
+
+def followed(rule: str, deltas: Sequence[Delta]) -> Followed:
+    """A registered rule on deltas, one after another."""
+    made: Aggregation[Any] = registry.load("aggregations", rule)()
+    pairs = [(delta, 1.0) for delta in deltas]
+    start = time.process_time()
+    changes = fold_each(made, pairs)
+    seconds = time.process_time() - start
+    return Followed(changes, seconds, size_of(folded(made, pairs).bundle().tensors.values()))
 
 
 def combined(rule: str, deltas: Sequence[Delta]) -> Delta:

@@ -12,9 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge import registry
-from expunge.aggregation.fold import fold_each, folded
-from expunge.aggregation.protocol import Aggregation
 from expunge.attacks.relearning import Relearning
 from expunge.audit.case import reason_of
 from expunge.audit.measure import Measured, Panel, measure
@@ -24,8 +21,8 @@ from expunge.benchmarks.continual_vlm.measuring import (
     alone,
     cells,
     conflicts,
+    followed,
     matched_factor,
-    size_of,
 )
 from expunge.benchmarks.continual_vlm.work import ATTACK, POINTS
 from expunge.benchmarks.continual_vlm.world import KNOWN
@@ -148,27 +145,23 @@ class Own:
         return found
 
     def _served(self, name: str, vectors: Sequence[tuple[Delta, float]]) -> dict[str, Any]:
-        rule: Aggregation[Any] = registry.load("aggregations", name)()
-        pairs = [(delta, 1.0) for delta, _ in vectors]
-        start = time.process_time()
-        changes = fold_each(rule, pairs)
-        seconds = time.process_time() - start + sum(each for _, each in vectors)
+        found = followed(name, [delta for delta, _ in vectors])
         floor = self._scored(self.base, self.validation).retained - POINTS
-        found = matched_factor(
-            changes[-1], self.base, floor, lambda m: self._scored(m, self.validation).retained
+        matched = matched_factor(
+            found.changes[-1], self.base, floor, lambda m: self._scored(m, self.validation).retained
         )
-        models = [change.applied_to(self.base, found["factor"]) for change in changes]
+        models = [change.applied_to(self.base, matched["factor"]) for change in found.changes]
         steps = [self._scored(model, self.test) for model in models]
         return {
             "matched": {
-                "factor": found["factor"],
+                "factor": matched["factor"],
                 **cells(steps),
                 "unseen": {},
                 "relearned": self._relearned(models[-1]),
             },
-            "reached": {"matched": found["reached"]},
-            "seconds": seconds,
-            "bytes": size_of(folded(rule, pairs).bundle().tensors.values()),
+            "reached": {"matched": matched["reached"]},
+            "seconds": found.seconds + sum(each for _, each in vectors),
+            "bytes": found.bytes,
         }
 
     def _references(self) -> Mapping[str, Any]:

@@ -7,17 +7,15 @@ reported is of the test vendor.
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from expunge import registry
-from expunge.aggregation.fold import fold_each, folded
-from expunge.aggregation.protocol import Aggregation
 from expunge.attacks.relearning import Relearning
 from expunge.audit.case import described, digest_of_rooms
 from expunge.audit.kept_models import KeptModels
@@ -32,6 +30,7 @@ from expunge.benchmarks.continual_vlm.measuring import (
     combined,
     conflicts,
     factor_at,
+    followed,
     matched_factor,
     size_of,
 )
@@ -202,6 +201,37 @@ class Course:
         return _scored(self.base, validation, run).retained - POINTS
 
 
+class Savable(Protocol):
+    """What is kept in a file."""
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        ...
+
+
+Made = TypeVar("Made", bound=Savable)
+
+
+def _kept(load: Callable[[Path], Made], make: Callable[[], Made], path: Path) -> Made:
+    """What is in a file; made again and kept where that is gone or damaged."""
+    try:
+        return load(path)
+    except IntegrityError:
+        made = make()
+    made.save(path)
+    return made
+
+
+def _kept_now(base: Training, make: Callable[[], Made], path: Path) -> tuple[Made, float]:
+    """What is made of a base and kept, and the seconds of one thread that making it took."""
+    _opened(base.model())
+    start = time.process_time()
+    made = make()
+    seconds = time.process_time() - start
+    made.save(path)
+    return made, seconds
+
+
 @dataclass(frozen=True)
 class Preparing:
     """What the methods of some kinds prepare from the training rows, before any request."""
@@ -227,21 +257,12 @@ class Preparing:
 
     def done(self) -> Result:
         """Prepare and keep it; seconds of one thread, and bytes."""
-        _opened(Training(self.folder, self.seed).model())
-        start = time.process_time()
-        made = self._made()
-        seconds = time.process_time() - start
-        made.save(self._path)
+        made, seconds = _kept_now(Training(self.folder, self.seed), self._made, self._path)
         return {"seconds": seconds, "bytes": size_of(made.tensors.values())}
 
     def artifact(self) -> Artifact:
         """What was kept; prepared again where its file is gone."""
-        try:
-            return Artifact.load_checked(self._path)
-        except IntegrityError:
-            made = self._made()
-        made.save(self._path)
-        return made
+        return _kept(Artifact.load_checked, self._made, self._path)
 
     @property
     def _path(self) -> Path:
@@ -287,21 +308,12 @@ class Vector:
 
     def done(self) -> Result:
         """Make it and keep it; seconds of one thread, length, and entries that are not 0."""
-        _opened(Training(self.folder, self.seed).model())
-        start = time.process_time()
-        made = self._made()
-        seconds = time.process_time() - start
-        made.save(self._path)
+        made, seconds = _kept_now(Training(self.folder, self.seed), self._made, self._path)
         return {"seconds": seconds, "norm": made.norm(), "entries": made.count()}
 
     def delta(self) -> Delta:
         """The kept vector; made again where its file is gone."""
-        try:
-            return Delta.load(self._path)
-        except IntegrityError:
-            made = self._made()
-        made.save(self._path)
-        return made
+        return _kept(Delta.load, self._made, self._path)
 
     @property
     def _path(self) -> Path:
@@ -479,16 +491,11 @@ class Serving:
     def done(self) -> Result:
         """By strength what is answered after each step; the cost of folding, and of the state."""
         deltas = [self.course.vector(self.kind, group).delta() for group in self.order]
-        rule: Aggregation[Any] = registry.load("aggregations", self.rule)()
-        pairs = [(delta, 1.0) for delta in deltas]
-        start = time.process_time()
-        changes = fold_each(rule, pairs)
-        seconds = time.process_time() - start
-        kept = folded(rule, pairs).bundle().tensors.values()
+        found = followed(self.rule, deltas)
         return {
-            **_at_both(self.course, self.order, changes, self.first, self.matched),
-            "seconds": seconds,
-            "bytes": size_of(kept),
+            **_at_both(self.course, self.order, found.changes, self.first, self.matched),
+            "seconds": found.seconds,
+            "bytes": found.bytes,
         }
 
 
