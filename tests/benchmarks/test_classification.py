@@ -100,6 +100,16 @@ def test_an_unknown_world_and_a_missing_request_are_said() -> None:
         world("digits").request("subject")
     with pytest.raises(ExpungeError, match="1 seed was given; at least 2"):
         Protocol(Path(), seeds=1)
+    with pytest.raises(ExpungeError, match="no request of the kind 'classes'; there are class"):
+        Protocol(Path(), requests=("classes",))
+
+
+def test_requests_can_be_chosen_and_a_world_without_them_says_so(tmp_path: Path) -> None:
+    chosen = Protocol(tmp_path, methods=("cf-k",), seeds=2, trials=0, requests=("random 1 %",))
+    found = chosen.conduct(lambda *_: None)["worlds"]["digits"]["requests"]
+    assert list(found) == ["random 1 %"]
+    with pytest.raises(ExpungeError, match="'digits' has no request of the kind 'subject'"):
+        replace(chosen, requests=("subject",)).conduct(lambda *_: None)
 
 
 def test_an_oracle_is_at_no_distance_from_itself(digits: World, asking: Asking) -> None:

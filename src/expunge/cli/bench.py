@@ -180,6 +180,10 @@ def classification(
     worlds: Annotated[
         list[str] | None, typer.Option("--world", help=f"One of {', '.join(WORLDS)}; repeatable.")
     ] = None,
+    requests: Annotated[
+        list[str] | None,
+        typer.Option("--request", help="Of this kind alone, such as 'random 1 %'; repeatable."),
+    ] = None,
     methods: Methods = None,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
     trials: Annotated[int, typer.Option(min=0, help="Trials of a method; 0: presets alone.")] = 6,
@@ -189,9 +193,9 @@ def classification(
     """Every classifier method beside three oracles: class, sub-class, subject and random rows."""
     writable_folder(out, "The folder of --out,")
     chosen = tuple(worlds or (WORLDS if full else protocol.QUICK))
-    result = protocol.Protocol(out, chosen, tuple(methods or ()), seeds, trials, processes).conduct(
-        told
-    )
+    result = protocol.Protocol(
+        out, chosen, tuple(methods or ()), seeds, trials, processes, tuple(requests or ())
+    ).conduct(told)
     for title, columns, rows, below in tables.tables(result):
         console.print(table(title, columns, rows))
         for sentence in below:

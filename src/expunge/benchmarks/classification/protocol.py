@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from expunge import registry
 from expunge.audit.case import source_of
@@ -50,6 +50,7 @@ class Protocol:
         seeds: number of seeds, and of oracles.
         trials: of every method with something to tune; 0 for presets alone.
         processes: jobs that run at once.
+        requests: kinds of request; every one of a world by default.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Protocol:
     seeds: int = 3
     trials: int = 6
     processes: int = 2
+    requests: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.worlds:
@@ -65,10 +67,17 @@ class Protocol:
                 raise ExpungeError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
         for name in self.methods:
             registry.load("methods", name)
-        for given in (self.worlds, self.methods):
+        for kind in self.requests:
+            if kind not in get_args(Kind):
+                raise ExpungeError(
+                    f"There is no request of the kind {kind!r}; there are "
+                    f"{', '.join(get_args(Kind))}."
+                )
+        for given in (self.worlds, self.methods, self.requests):
             if len(set(given)) < len(given):
                 raise ExpungeError(
-                    f"{', '.join(given)} was given; each world and each method is expected once."
+                    f"{', '.join(given)} was given; each world, each method and each request is "
+                    "expected once."
                 )
         if self.seeds < 2:
             raise ExpungeError(
@@ -80,7 +89,7 @@ class Protocol:
         """Everything; JSON values."""
         seeds = tuple(range(self.seeds))
         places = [Place(name, world(name).digest, self.folder) for name in self.worlds]
-        asked = [Asking(p, kind, seeds) for p in places for kind in p.room.requests]
+        asked = [Asking(p, kind, seeds) for p in places for kind in self._kinds(p)]
         sources = {name: source_of(registry.load("methods", name)) for name in self._methods()}
         trained = self._jobs(
             [Training(p, None, seed) for p in places for seed in seeds]
@@ -141,6 +150,21 @@ class Protocol:
             "left out": {n: why for n, why in LEFT_OUT.items() if n not in self.methods},
             "worlds": worlds,
         }
+
+    def _kinds(self, place: Place) -> list[Kind]:
+        """The requests of a world that are asked.
+
+        Raises:
+            ExpungeError: the world has none of them.
+        """
+        held = place.room.requests
+        found = [kind for kind in held if not self.requests or kind in self.requests]
+        if not found:
+            raise ExpungeError(
+                f"The world {place.world!r} has no request of the kind "
+                f"{' or '.join(map(repr, self.requests))}; it has {', '.join(held)}."
+            )
+        return found
 
     def _methods(self) -> list[str]:
         named = self.methods or tuple(registry.names("methods"))
