@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from expunge.aggregation.compose import compose
 from expunge.aggregation.fold import fold
@@ -93,11 +93,14 @@ class Deployment:
     def problem(self, request: Request, method: Method) -> Problem:
         """What ``method`` may see of a request: nothing that earlier requests removed.
 
-        Neither the retain set nor the training set holds a row of an earlier request. The training
-        set is there for methods that open it, and before the first request for every method.
+        Neither the retain set nor the training set holds a row of an earlier request; nor does the
+        forget set of a method that works on the learner's record, which lacks it already. The
+        training set is there for methods that open it, and before the first request for every
+        method.
 
         Raises:
-            ExpungeError: the request names nothing, everything, or was made before.
+            ExpungeError: the request names nothing, everything, or was made before; or all its rows
+                are out of the record.
         """
         return self._problem(request, method, self._resolved(request))
 
@@ -114,6 +117,8 @@ class Deployment:
             data[Role.TRAIN] = self.train
         elif Role.TRAIN in _access(method).roles:
             data[Role.TRAIN] = self.train.select(rows.train)
+        if _access(method).record:  # the record has no row of an earlier request any more
+            data[Role.FORGET] = self.train.select(_still_there(request, rows))
         start = self.model if method.sequential else self.base
         return Problem(
             start,
@@ -228,6 +233,15 @@ class Deployment:
     def folded(self, deltas: Sequence[tuple[Delta, float]]) -> nn.Module:
         """The base with these (delta, strength) pairs combined by the rule, serving nothing."""
         return fold(self.rule, deltas).applied_to(self.base)
+
+
+def _still_there(request: Request, rows: Resolved) -> Tensor:
+    if len(rows.still_there) == 0:
+        raise ExpungeError(
+            f"All {len(rows.forget)} rows that {request.name!r} names were removed by earlier "
+            "requests; nothing is left of them in the training record. Name rows that are there."
+        )
+    return rows.still_there
 
 
 def _access(method: Method) -> Access:

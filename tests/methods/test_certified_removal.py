@@ -18,10 +18,10 @@ from expunge.learning.supervised.convex_head import (
     ConvexLoss,
     Logistic,
     Squared,
-    head_of,
     minimised,
 )
 from expunge.learning.supervised.convex_head import Rows as Seen
+from expunge.learning.supervised.last_layer import head_of
 from expunge.methods.certified_removal import CertifiedRemoval, newton_step
 from expunge.methods.protocol import unlearn
 from expunge.methods.retrain import Retrain

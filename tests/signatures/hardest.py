@@ -35,7 +35,7 @@ from expunge.descent.player import (
 )
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm, ProjectConflicts
-from expunge.families.abilities import Family, HasLoss, HasNeutral, HasOutputs
+from expunge.families.abilities import Family, HasLogits, HasLoss, HasNeutral, HasOutputs
 from expunge.methods.protocol import Artifact, ByDescent, Method, Outcome
 from expunge.problem import Access, Fields, Problem
 from expunge.recipe import Learner, Record, Role, Trained
@@ -1130,29 +1130,40 @@ _dmm: Method = DMM()
 # ---- ACU: exact removal from a ridge head (classification/acu) -----------------------------------
 
 
-@dataclass(frozen=True)
-class RidgeState:
-    """A view of the record: W (D, K) and R (D, D) in float64, and the hashes of the rows in it."""
+class RidgeSolver(Protocol):
+    """From sums over the rows to weights: solved anew, or moved by a recursion with guards."""
 
-    record: Record
-
-    def downdated(self, features: Tensor, targets: Tensor, ids: Sequence[str]) -> Record:
-        """The state without rows F (m, D), Y (m, K).
+    def moved(
+        self, state: Record, ridge: float, features: Tensor, targets: Tensor, sign: int
+    ) -> Record:
+        """The state with rows F (m, D), Y (m, K), or without them.
 
         Raises:
-            ExpungeError: a row is not in the state, or the smallest eigenvalue is below the guard.
+            ExpungeError: the rows that would be left tell no weights.
         """
         ...
 
-    def head(self) -> Tensor: ...
+
+@dataclass(frozen=True)
+class RidgeRecursion:
+    """Keeps the inverse beside the sums; solves them anew where a guard fires."""
+
+    least: float = 1e-8
+    drift: float = 1e-10
+    every: int = 1000
+    worst: float = 1e12
+
+    def moved(
+        self, state: Record, ridge: float, features: Tensor, targets: Tensor, sign: int
+    ) -> Record: ...
 
 
 @dataclass(frozen=True)
 class RidgeHead:
-    """The learner that makes the record."""
+    """The learner that makes the record: sums, head, solver, and the digests of the rows."""
 
-    width: int = 8192
     ridge: float = 1e-3
+    solver: RidgeSolver = field(default_factory=RidgeRecursion)
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
@@ -1162,24 +1173,27 @@ class RidgeHead:
 @dataclass(frozen=True)
 class ACU:
     """Sequential: the record already lacks the rows of earlier requests, so its head is the new
-    model and no displacement from the base that could be added to others."""
+    model and no displacement from the base that could be added to others.
+
+    Ridge, solver and guards are the learner's: the record names them. The features are what the
+    last linear layer reads, so that any family with logits will do.
+    """
 
     name: ClassVar[str] = "acu"
     paper: ClassVar[str] = "Tang et al. 2025, Analytic Continual Unlearning"
     sequential: ClassVar[bool] = True
-    needs: ClassVar[Abilities] = (HasEmbeddings,)
+    needs: ClassVar[Abilities] = (HasLogits,)
     prepares_with: ClassVar[Access] = Access()
-    unlearns_with: ClassVar[Access] = Access(
-        {Role.FORGET: frozenset({"image", "label"})}, record=True
-    )
-
-    chunk: int = 256
-    smallest_eigenvalue: float = 1e-8
+    unlearns_with: ClassVar[Access] = Access.to(Role.FORGET, record=True)
 
     def prepare(self, problem: Problem, run: Run) -> Artifact: ...
 
     def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
-        """A Replacement, and the record without the rows."""
+        """A Replacement, and the record without the rows.
+
+        Raises:
+            ExpungeError: a row is not in the record.
+        """
         ...
 
     def answer(self, head: Replacement, state: Record) -> Outcome:

@@ -134,7 +134,7 @@ OPENS: dict[str, tuple[Method, Access]] = {
     ),
     "sauce": (hardest.SAUCE(), Access({Role.FORGET: IMAGE, Role.CONTRAST: IMAGE})),
     "dmm": (hardest.DMM(), Access({Role.FORGET: IMAGE, Role.RETAIN: IMAGE})),
-    "acu": (hardest.ACU(), Access({Role.FORGET: IMAGE | {"label"}}, record=True)),
+    "acu": (hardest.ACU(), Access.to(Role.FORGET, record=True)),
     "ssd": (hardest.SSD(), Access.to(Role.FORGET)),
 }
 

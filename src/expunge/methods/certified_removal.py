@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from expunge.changes.kinds import Replacement
-from expunge.changes.weights import digest_of
-from expunge.errors import ExpungeError, IntegrityError
+from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
-from expunge.learning.supervised.convex_head import LOSSES, ConvexLoss, Rows, newton, with_head
+from expunge.learning.supervised.convex_head import LOSSES, ConvexLoss, Rows, newton
+from expunge.learning.supervised.last_layer import check_head, with_head
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import Range
 from expunge.problem import Access, Problem
@@ -167,10 +167,6 @@ class _Kept:
                 "ConvexHead (expunge.learning.supervised.convex_head)."
             )
         weights = problem.record.tensors["head"]
-        if digest_of(with_head(problem.model, weights)) != digest_of(problem.model):
-            raise IntegrityError(
-                "The head of this model is not the one of the training record; give the model and "
-                "the record that were made together."
-            )
+        check_head(problem.model, weights)
         numbers = (float(str(facts[name])) for name in ("ridge", "noise", "residual"))
         return cls(weights, LOSSES[str(facts["loss"])], *numbers)

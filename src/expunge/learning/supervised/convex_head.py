@@ -10,9 +10,8 @@ noise hides a gradient that is not quite zero: see :mod:`~expunge.methods.certif
 lies below the last layer is taken as it is; nothing is promised about it.
 """
 
-import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -20,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expunge.changes.weights import with_weights
-from expunge.data.samples import Samples, batches
+from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Family, HasLogits, able
-from expunge.models.modes import evaluating
+from expunge.families.abilities import Family
+from expunge.learning.supervised.last_layer import read, width_of, with_head
 from expunge.recipe import Record, Role, Trained
-from expunge.run import Run, on_device
+from expunge.run import Run
 
 SETTLED = 1e-9
 """Gradient norm a row at which Newton's method has found the minimum, in double precision."""
@@ -121,22 +119,9 @@ class Rows:
             ExpungeError: there are no rows, no labels, or the logits are not the answer of the last
                 linear layer.
         """
-        if len(samples) == 0 or "label" not in samples.fields:
-            raise ExpungeError(
-                f"A convex head got {len(samples)} rows with {', '.join(sorted(samples.fields))}; "
-                "at least one row with a label is expected."
-            )
-        scorer, seen, labels = able(family, HasLogits), [], []
-        with evaluating(on_device(model, run)) as asked, torch.inference_mode():
-            _, head = head_of(asked)
-            for raw in batches(samples, 256):
-                batch = {name: tensor.to(run.device) for name, tensor in raw.items()}
-                seen.append(_read(head, functools.partial(scorer.logits, asked, batch)))
-                labels.append(raw["label"])
-        features = torch.cat(seen).double().cpu()
-        beside = torch.ones(len(features), int(head.bias is not None), dtype=torch.float64)
-        hot = F.one_hot(torch.cat(labels), head.out_features).double()
-        return cls(torch.cat([features, beside], 1), 2 * hot - 1)
+        blocks = list(read(model, family, samples, run))
+        hot = F.one_hot(torch.cat([b.labels for b in blocks]), width_of(model)[1]).double()
+        return cls(torch.cat([b.features for b in blocks]), 2 * hot - 1)
 
     def gradient(self, weights: Tensor, loss: ConvexLoss, ridge: float) -> Tensor:
         """Gradient (d, C) of the sum of the losses and of ridge n / 2 |w|^2, without b."""
@@ -235,45 +220,3 @@ def newton(hessian: Tensor, gradient: Tensor) -> Tensor:
     """The inverse of each class's matrix (C, d, d) times its column of the gradient (d, C)."""
     found: Tensor = torch.linalg.solve(hessian, gradient.T.unsqueeze(2)).squeeze(2).T
     return found
-
-
-def head_of(model: nn.Module) -> tuple[str, nn.Linear]:
-    """The name and module of the last linear layer.
-
-    Raises:
-        ExpungeError: there is none.
-    """
-    found = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not found:
-        raise ExpungeError(
-            f"{type(model).__name__} has no linear layer; a convex head takes the place of the "
-            "last one. Give a model whose logits are the answer of a linear layer."
-        )
-    return found[-1]
-
-
-def with_head(model: nn.Module, weights: Tensor) -> nn.Module:
-    """A copy of the model whose last linear layer has these weights (d, C), rounded to its type."""
-    name, head = head_of(model)
-    inner = f"{name}." if name else ""
-    values = {f"{inner}weight": weights[: head.in_features].T}
-    if head.bias is not None:
-        values[f"{inner}bias"] = weights[-1]
-    rounded = {n: v.to(head.weight.dtype).contiguous() for n, v in values.items()}
-    return with_weights(model, rounded)
-
-
-def _read(head: nn.Linear, answer: Callable[[], Tensor]) -> Tensor:
-    """What the head reads (B, d) while the model answers."""
-    seen: list[Tensor] = []
-    handle = head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    try:
-        logits = answer()
-    finally:
-        handle.remove()
-    if len(seen) != 1 or seen[0].dim() != 2 or not torch.allclose(head(seen[0]), logits):
-        raise ExpungeError(
-            "The logits are not what the last linear layer answers to one vector a row; a convex "
-            "head needs a model that ends in a linear layer."
-        )
-    return seen[0]
