@@ -23,11 +23,14 @@ from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family
-from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of, unlearn
+from expunge.methods.protocol import Artifact, Method, Outcome, learner_of, preparation_of, unlearn
 from expunge.problem import Access, Problem
-from expunge.recipe import Recipe, Record, Role
+from expunge.recipe import Recipe, Record, Role, belongs, record_of
 from expunge.requests import Named, Request, Resolved, resolve
 from expunge.run import Run
+
+OTHER_WEIGHTS = "the current model is not the one of the training record that is there"
+"""Why a record is not shown: what was served since came from a method that keeps none."""
 
 
 class Deployment:
@@ -120,7 +123,7 @@ class Deployment:
         if _access(method).record:  # the record has no row of an earlier request any more
             data[Role.FORGET] = self.train.select(_still_there(request, rows))
         start = self.model if method.sequential else self.base
-        return Problem(
+        problem = Problem(
             start,
             self.family,
             request,
@@ -130,6 +133,9 @@ class Deployment:
             self.recipe,
             self.record,
         )
+        if self.record is None or learner_of(method) is None or belongs(self.record, self.model):
+            return problem
+        return replace(problem, record=None, no_record=OTHER_WEIGHTS)
 
     def unlearn(self, request: Request, method: Method, run: Run) -> Outcome:
         """Let ``method`` answer a request; nothing is served yet.
@@ -182,10 +188,10 @@ class Deployment:
         for change in new:
             self.base = change.applied_to(self.base)
         self.history = history
-        if outcome.record is not None:
-            self.record = outcome.record
-            self._artifacts.clear()
         self._model = None
+        if outcome.record is not None:
+            self.record = record_of(self.model, outcome.record)
+            self._artifacts.clear()
         return entry
 
     def _check_replacement(self, request: Request, change: Replacement, strength: float) -> None:

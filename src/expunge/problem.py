@@ -12,10 +12,15 @@ from torch import Tensor, nn
 
 from expunge.changes.history import History
 from expunge.data.samples import Batch, Samples
-from expunge.errors import AccessError, ExpungeError
+from expunge.errors import AccessError, ExpungeError, IntegrityError
 from expunge.families.abilities import Family
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Request
+
+NONE = "there is none"
+"""Why there is no recipe and no record, where nothing else is known."""
+REMEDY = "withdraw the requests that were answered without it, retrain"
+"""What to do about a record of other weights."""
 
 Fields = frozenset[str] | None
 """The fields of a role that may be read; None means every field."""
@@ -110,6 +115,7 @@ class Missing:
 
     clause: str
     sentence: str
+    error: type[ExpungeError] = ExpungeError
 
 
 def _missing_role(role: Role, held: Collection[Role]) -> Missing:
@@ -170,6 +176,7 @@ class Problem:
         support: the weights that a pruned model has: truth values of the shape of a parameter, by
             canonical name. No descent moves the others, by momentum and decay neither, whatever its
             players select. A parameter without a mask is whole.
+        no_record: why there is no record.
     """
 
     model: nn.Module
@@ -181,20 +188,23 @@ class Problem:
     recipe: Recipe | None = None
     record: Record | None = None
     support: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    no_record: str = NONE
 
     def missing(self, access: Access) -> tuple[Missing, ...]:
         """What the access needs and this problem does not have: roles, the recipe, the record."""
         found = [_missing_role(role, self.data) for role in access.roles if role not in self.data]
-        for needed, given, word in (
-            (access.recipe, self.recipe, "recipe"),
-            (access.record, self.record, "training record"),
+        for needed, given, word, why in (
+            (access.recipe, self.recipe, "recipe", NONE),
+            (access.record, self.record, "training record", self.no_record),
         ):
             if needed and given is None:
+                said = "this problem has none; give it" if why == NONE else f"{why}; {REMEDY}"
                 sentence = (
-                    f"The method needs the {word} of the model and this problem has none; give "
-                    "it, or take a method that does without it: `expunge methods` lists them."
+                    f"The method needs the {word} of the model and {said}, or take a method that "
+                    "does without it: `expunge methods` lists them."
                 )
-                found.append(Missing(f"needs the {word}; there is none", sentence))
+                error = ExpungeError if why == NONE else IntegrityError
+                found.append(Missing(f"needs the {word}; {why}", sentence, error))
         return tuple(found)
 
     def opened(self, access: Access) -> "Problem":
@@ -202,9 +212,10 @@ class Problem:
 
         Raises:
             ExpungeError: a role, the recipe or the record that the access needs is not there.
+            IntegrityError: the record that is there is that of another model.
         """
         for lack in self.missing(access):
-            raise ExpungeError(lack.sentence)
+            raise lack.error(lack.sentence)
         return replace(
             self,
             data=GuardedData(self.data, access),

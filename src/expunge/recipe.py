@@ -11,13 +11,22 @@ from typing import Protocol, Self
 import torch
 from torch import nn
 
+from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.families.abilities import Family
 from expunge.run import Run
 from expunge.storage import Bundle
 
 Record = Bundle
-"""What a learner kept while training: shards, statistics, client updates."""
+"""What a learner kept while training: shards, statistics, client updates.
+
+It is data about people: the record before a removal and the one after it show what was removed. Its
+fact :data:`LEARNER` is the registered name of the learner, and :data:`MODEL` says which weights it
+is the record of.
+"""
+
+LEARNER, MODEL = "learner", "model"
+"""Facts of a record: who kept it, and the digest of the model that it belongs to."""
 
 
 class Role(StrEnum):
@@ -37,6 +46,16 @@ class Role(StrEnum):
     PROMPTS = "prompts"
 
 
+def record_of(model: nn.Module, record: Record) -> Record:
+    """The record, with the digest of the model that it belongs to among its facts."""
+    return Record(record.tensors, {**record.facts, MODEL: digest_of(model)})
+
+
+def belongs(record: Record, model: nn.Module) -> bool:
+    """Whether a record is that of a model; one that names no model is left to the method."""
+    return record.facts.get(MODEL, digest := digest_of(model)) == digest
+
+
 @dataclass(frozen=True)
 class Trained:
     """A model that a learner made, and what it kept for later removals."""
@@ -46,7 +65,12 @@ class Trained:
 
 
 class Learner(Protocol):
-    """A way to train: plain, sharded, federated, analytic."""
+    """A way to train: plain, sharded, federated, analytic.
+
+    Those that a run file may name are frozen dataclasses, registered under ``expunge.learners``.
+    Their fields are numbers, texts and lists of these; of a field that takes an object, a class
+    attribute ``choices`` gives the classes by name: ``{"loss": {"squared": Squared}}``.
+    """
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
@@ -74,7 +98,10 @@ class Recipe:
     def make(self, data: Mapping[Role, Samples], run: Run) -> Trained:
         """Build and train; the seed of the recipe, not of the run, is used."""
         own = replace(run, seed=self.seed)
-        return self.learner.fit(self.builder(self.seed), self.family, data, own)
+        trained = self.learner.fit(self.builder(self.seed), self.family, data, own)
+        if trained.record is None:
+            return trained
+        return Trained(trained.model, record_of(trained.model, trained.record))
 
     def untrained(self, run: Run) -> nn.Module:
         """The module before training, its weights drawn by the seed of the run."""

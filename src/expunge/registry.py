@@ -1,4 +1,5 @@
-"""The registry: methods, aggregation rules, families and kinds of change, found by entry points.
+"""The registry: methods, learners, aggregation rules, families and kinds of change, found by entry
+points.
 
 A third party's package adds its own under the same groups, without touching this one.
 """
@@ -11,7 +12,7 @@ from typing import Literal
 
 from expunge.errors import ExpungeError
 
-Group = Literal["methods", "aggregations", "families", "changes"]
+Group = Literal["methods", "learners", "aggregations", "families", "changes"]
 
 
 def names(group: Group) -> list[str]:

@@ -207,6 +207,8 @@ def test_the_schema_and_the_keys_accept_the_examples(path: Path) -> None:
         lambda c: c["model"].update(checkpoint="folder"),
         lambda c: c["requests"][0].update(values=[]),
         lambda c: c["recipe"].update(epochs=0),
+        lambda c: c["recipe"].pop("epochs"),
+        lambda c: c["recipe"].update(learner={"name": "plain"}),
         lambda c: c["data"].pop("test"),
     ],
 )

@@ -26,7 +26,7 @@ from expunge.methods.certified_removal import CertifiedRemoval, newton_step
 from expunge.methods.protocol import unlearn
 from expunge.methods.retrain import Retrain
 from expunge.models.cnn import SmallCnn
-from expunge.recipe import Recipe, Record, Role
+from expunge.recipe import MODEL, Recipe, Record, Role
 from expunge.requests import Request, Rows
 from expunge.run import Run
 from expunge.signals import accuracy
@@ -197,6 +197,10 @@ def test_the_record_is_stored_and_belongs_to_its_model(
     other = deployed(digits_work, digits_model, ConvexHead(noise=1.0))
     other.record = deployment.record
     with pytest.raises(IntegrityError, match="not the one of the training record"):
+        other.forget(one(other, 0), CertifiedRemoval(), Run())
+    facts = {n: f for n, f in deployment.record.facts.items() if n != MODEL}  # the method looks
+    other.record = Record(deployment.record.tensors, facts)
+    with pytest.raises(IntegrityError, match="The head of this model is not the one"):
         other.forget(one(other, 0), CertifiedRemoval(), Run())
     other.record = Record({}, {"shards": 3})
     with pytest.raises(ExpungeError, match="the record of a convex head"):

@@ -6,11 +6,12 @@ forgotten before it answers for these too.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
-from expunge.changes.kinds import Adapter, Change, Replacement
+from expunge.changes.kinds import Adapter, Change, Replacement, acts_on
 
 
 class DeletionState(StrEnum):
@@ -30,6 +31,30 @@ class DeletionState(StrEnum):
 
 DELETION = "deletion"
 """The fact by which a Replacement says that it is more than an edit."""
+SCOPE, EPSILON, DELTA = "certified", "epsilon", "delta"
+"""Facts by which a change says what its certificate covers, and how far it may fail."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What the method of a change has a proof of, beside which nothing is proven.
+
+    Args:
+        scope: the part of the model that it covers, and what it leaves out, in words.
+        epsilon: what a head or model may differ by in distribution from one that never saw the
+            rows, all removals together; None where nothing is random, so that they are equal.
+        delta: probability with which that may fail; None with ``epsilon``.
+    """
+
+    scope: str
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def told(self) -> str:
+        """In one line."""
+        if self.epsilon is None or self.delta is None:
+            return self.scope
+        return f"{self.scope} (epsilon {self.epsilon:.3g} at delta {self.delta:.3g})"
 
 
 def deletion_state(history: History) -> DeletionState | None:
@@ -58,3 +83,25 @@ def state_of(change: Change) -> DeletionState:
     if isinstance(change, Delta | Adapter):
         return DeletionState.EDITED
     return DeletionState.SUPPRESSED
+
+
+def certified_of(change: Change) -> Certified | None:
+    """What a change is certified for; None without a certificate."""
+    facts = getattr(change, "facts", {})
+    if facts.get(SCOPE) is None:
+        return None
+    numbers = (None if facts.get(n) is None else float(facts[n]) for n in (EPSILON, DELTA))
+    return Certified(str(facts[SCOPE]), *numbers)
+
+
+def certified(history: History) -> Certified | None:
+    """What the model in use is certified for: that of the last change of its weights, since a
+    change without a certificate may undo those before it."""
+    moves = [
+        change
+        for epoch in history.epochs
+        for entry in epoch.served
+        for change in entry.changes
+        if acts_on(change) in ("weights", "base")
+    ]
+    return certified_of(moves[-1]) if moves else None

@@ -1,6 +1,7 @@
 """``expunge forget``: answer the requests of a run file, measure all of them after each, store."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,15 @@ from expunge.audit.course import Course, follow
 from expunge.audit.kept import LEAST, WORN, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.audit.oracle import retrained
-from expunge.changes.deletion import DeletionState, deletion_state
+from expunge.changes.deletion import DeletionState, certified, deletion_state
 from expunge.changes.weights import digest_of
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
-from expunge.cli.stored import check_folder, folds_deltas, store
+from expunge.cli.stored import check_folder, folds_deltas, record_now, store
 from expunge.errors import ExpungeError
 from expunge.methods.presets import HasPreset, fields_of, presets_of, starting_point
 from expunge.methods.retrain import Retrain
 from expunge.run_file.reading import PAPER, PRESET, Loaded, read
+from expunge.run_file.records import RECORD
 from expunge.signals.metric import Metric
 
 GOALS = {
@@ -34,6 +36,8 @@ STATES = {
     "they were, which know what is refused; only behind the stored refusals is it kept back. "
     "Change the weights by the deadline, and then destroy the refusals: they are made from the "
     "forgotten rows.",
+    DeletionState.EXACT: "Deletion state: exact, as far as is certified below. The original "
+    "weights still hold the forgotten rows; remove these once the new model is in use.",
     DeletionState.EDITED: "Deletion state: edited, base kept. The base and the changes together "
     "restore what was forgotten; protect both.",
 }
@@ -79,8 +83,31 @@ def forget(
     state = deletion_state(loaded.deployment.history)
     assert state is not None  # a run file has a request
     console.print(STATES.get(state, f"Deletion state: {state}."))
+    proven = certified(loaded.deployment.history)
+    if proven is not None:
+        console.print(f"Certified: {proven.told()}. Nothing else is.", soft_wrap=True)
+    _say_record(loaded)
     console.print(f"Written to {loaded.out}", soft_wrap=True)
     write_json(json, {**found, "stored": True})
+
+
+def _say_record(loaded: Loaded) -> None:
+    """What became of the training record of the model."""
+    if loaded.deployment.record is None:
+        return
+    if record_now(loaded) is None:
+        console.print(
+            f"No record was written: {loaded.method.name} keeps none, and the one of the original "
+            "model is not that of the new weights. Methods that need it refuse them until they are "
+            "retrained.",
+            soft_wrap=True,
+        )
+        return
+    console.print(
+        f"The record of the new weights is {RECORD} beside them. The one from before shows what "
+        "was removed: remove it once the new one is in use.",
+        soft_wrap=True,
+    )
 
 
 def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:
@@ -238,6 +265,7 @@ def figures(
         "settings": loaded.settings,
         "presets": _presets(loaded),
         "deletion state": deletion_state(history),
+        "certified": None if (proven := certified(history)) is None else asdict(proven),
         "model": digest_of(loaded.deployment.model),
         "seed": loaded.file.seed,
     }

@@ -32,7 +32,7 @@ COMMANDS = {
     "find": Place("find", "find", "List mentions, copies and near-duplicates."),
     "methods": Place("methods", "methods", "List methods, rules and families."),
     "plan": Place("plan", "plan", "What every method would see, cost and risk."),
-    "train": Place("train", "train", "Train a shipped model from its recipe."),
+    "train": Place("train", "train", "Train a model from its recipe."),
     "tune": Place("tune", "tune", "Find the fields of a method on validation rows."),
     "compare": Place("compare", "compare", "Methods beside the oracle at equal retained accuracy."),
     "doctor": Place("doctor", "doctor", "What is installed, and what it can do here."),

@@ -3,6 +3,8 @@
 One broken entry point of a third party is named below the tables and hides nothing else.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,7 @@ def methods(
     ] = None,
     json: JsonPath = None,
 ) -> None:
-    """List methods, aggregation rules and families; or one method with its preset."""
+    """List methods, aggregation rules, families and learners; or one method with its preset."""
     if name is not None:
         _show_one(name, json)
         return
@@ -30,12 +32,15 @@ def methods(
     families = _each("families", _made, broken)
     found = _each("methods", lambda name, kind: _described(name, kind, families), broken)
     rules = _each("aggregations", _properties, broken)
+    learners = _each("learners", _learner, broken)
     rows = list(found.values())
     _print("Methods", rows, ["reads", "prepares with", "families", "from"])
     for row in rows:
         console.print(f"  {row['name']}: {row['paper']}", soft_wrap=True)
     _print("Aggregations", list(rules.values()), list(next(iter(rules.values()), {}))[1:])
     console.print(f"Families: {', '.join(families) or 'none'}", soft_wrap=True)
+    for learner, told in learners.items():
+        console.print(f"Learner {learner}: {told['is']} Fields: {told['fields']}", soft_wrap=True)
     for sentence in broken:
         console.print(sentence, soft_wrap=True)
     write_json(
@@ -44,6 +49,7 @@ def methods(
             "methods": rows,
             "aggregations": list(rules.values()),
             "families": list(families),
+            "learners": learners,
             "broken": broken,
         },
     )
@@ -82,6 +88,17 @@ def _each(group: registry.Group, describe: Any, broken: list[str]) -> dict[str, 
         except Exception as error:  # a third party's package may fail in any way
             broken.append(f"The entry {name!r} of the {group} cannot be used: {first_line(error)}.")
     return found
+
+
+def _learner(_: str, kind: type) -> dict[str, str]:
+    """What a learner is, and what a run file may say of it."""
+    choices: Mapping[str, Mapping[str, type]] = getattr(kind, "choices", {})
+    fields = [
+        f"{each.name} ({', '.join(choices[each.name])})" if each.name in choices else each.name
+        for each in dataclasses.fields(kind)
+        if each.init
+    ]
+    return {"is": (kind.__doc__ or "").strip().splitlines()[0], "fields": ", ".join(fields)}
 
 
 def _made(_: str, kind: type) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import __version__
-from expunge.changes.deletion import deletion_state
+from expunge.changes.deletion import certified_of, deletion_state
 from expunge.changes.guarded import unguarded
 from expunge.changes.history import History, Served
 from expunge.changes.kinds import Change, acts_on
@@ -17,7 +17,9 @@ from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
 from expunge.errors import ExpungeError
 from expunge.methods.presets import presets_of, starting_point
+from expunge.recipe import Record, belongs, record_of
 from expunge.run_file.reading import Loaded
+from expunge.run_file.records import RECORD
 from expunge.storage import write_bytes, write_tensors
 
 HISTORY = "history.json"
@@ -41,7 +43,8 @@ def check_folder(out: Path) -> None:
 
 
 def store(loaded: Loaded) -> None:
-    """Write one file for each change, the model, and last ``history.json``, which lists them.
+    """Write one file for each change, the model with its record where it has one, and last
+    ``history.json``, which lists them.
 
     A model that was read from a checkpoint is also written as one. Of a guarded model its weights
     are written, which the guard leaves as they were; its file is among those of the changes, and so
@@ -57,8 +60,22 @@ def store(loaded: Loaded) -> None:
     write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
     if loaded.checkpoint is not None:
         loaded.checkpoint.save(model, loaded.out / CHECKPOINT)
+    record = record_now(loaded)
+    if record is not None:
+        record.save(loaded.out / RECORD)
     content = json.dumps(history_of(loaded, files), indent=2, sort_keys=True) + "\n"
     write_bytes(loaded.out / HISTORY, content.encode())
+
+
+def record_now(loaded: Loaded) -> Record | None:
+    """The training record of the model after all requests; None where the last of them left none.
+
+    Beside it goes no guard: a record is of weights.
+    """
+    record, model = loaded.deployment.record, unguarded(loaded.deployment.model)
+    if record is None or not belongs(record, model):
+        return None
+    return record_of(model, record)
 
 
 def file_names(history: History) -> list[tuple[str, Change]]:
@@ -85,11 +102,10 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
     deployment, out = loaded.deployment, loaded.out
     names = {id(change): name for name, change in files}
 
-    def stored(change: Change) -> dict[str, str]:
-        name = names[id(change)]
-        sha256 = hashlib.sha256((out / name).read_bytes()).hexdigest()
-        kind, acts = kind_of(change), acts_on(change)
-        return {"kind": kind, "acts on": acts, "file": name, "sha256": sha256}
+    def stored(change: Change) -> dict[str, Any]:
+        name, proven = names[id(change)], certified_of(change)
+        found = {"kind": kind_of(change), "acts on": acts_on(change), **_stored(out, name)}
+        return found if proven is None else {**found, "certified": dataclasses.asdict(proven)}
 
     def served(entry: Served) -> dict[str, Any]:
         return {
@@ -107,6 +123,7 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
         "expunge": __version__,
         "base": deployment.history.epochs[0].base,
         "model": {"file": MODEL, "digest": digest_of(deployment.model)},
+        "record": None if record_now(loaded) is None else _stored(out, RECORD),
         "method": {
             "name": loaded.method.name,
             "parameters": _fields(starting_point(loaded.method)),
@@ -122,6 +139,11 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
             for epoch in deployment.history.epochs
         ],
     }
+
+
+def _stored(out: Path, name: str) -> dict[str, str]:
+    """A file and what it holds."""
+    return {"file": name, "sha256": hashlib.sha256((out / name).read_bytes()).hexdigest()}
 
 
 def _fields(made: object) -> dict[str, Any]:

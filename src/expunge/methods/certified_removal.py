@@ -31,7 +31,13 @@ from torch import Tensor
 from expunge.changes.kinds import Replacement
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
-from expunge.learning.supervised.convex_head import LOSSES, ConvexLoss, Rows, newton
+from expunge.learning.supervised.convex_head import (
+    LOSSES,
+    ConvexHead,
+    ConvexLoss,
+    Rows,
+    newton,
+)
 from expunge.learning.supervised.last_layer import check_head, with_head
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import Range
@@ -57,6 +63,7 @@ class CertifiedRemoval:
     needs: ClassVar[tuple[type, ...]] = (HasLogits,)
     prepares_with: ClassVar[Access] = Access()
     unlearns_with: ClassVar[Access] = Access.to(Role.FORGET, Role.RETAIN, record=True)
+    of_learner: ClassVar[str] = ConvexHead.name
     search: ClassVar[Mapping[str, Range]] = {}  # a certificate is not tuned
 
     epsilon: float = 1.0

@@ -29,7 +29,14 @@ from expunge.data.samples import Batch, Samples, batches
 from expunge.descent.length import batches_of
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLogits, HasNeutral, able
-from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of, unreadable
+from expunge.methods.protocol import (
+    Artifact,
+    Method,
+    Outcome,
+    learner_of,
+    preparation_of,
+    unreadable,
+)
 from expunge.models.modes import evaluating
 from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
@@ -171,6 +178,11 @@ class AtPreset:
     def preparation(self) -> object:
         """That of the method."""
         return preparation_of(self.method)
+
+    @property
+    def of_learner(self) -> str | None:
+        """The learner whose record the method reads."""
+        return learner_of(self.method)
 
     def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
         """What the rows lack for the method."""

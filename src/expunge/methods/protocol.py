@@ -12,7 +12,7 @@ from expunge.descent.loop import Descent
 from expunge.errors import ExpungeError
 from expunge.families.abilities import able
 from expunge.problem import Access, Missing, Problem
-from expunge.recipe import Record
+from expunge.recipe import LEARNER, MODEL, Record
 from expunge.run import Run
 from expunge.storage import Bundle
 
@@ -23,6 +23,8 @@ Artifact = Bundle
 @dataclass(frozen=True)
 class Outcome:
     """The changes that answer one request, and the learner's record where it changed.
+
+    Which model the record is of is said by who serves the changes: a deployment, the ledger.
 
     ``excluded`` lists the digests of the earlier requests whose rows the method was not shown
     though it read the retain or training set; a deployment fills it in, not the method.
@@ -135,6 +137,16 @@ def unreadable(method: Method, problem: Problem) -> tuple[Missing, ...]:
     return method.unreadable(problem) if isinstance(method, ReadsRows) else ()
 
 
+def learner_of(method: Method) -> str | None:
+    """The registered name of the learner whose record a method reads, by its attribute
+    ``of_learner``; None where it reads no record, or that of any learner.
+
+    The record of a method that names one is that of exactly these weights: a deployment shows it
+    no other.
+    """
+    return getattr(method, "of_learner", None)
+
+
 def preparation_of(method: Method) -> object:
     """What two methods have in common that prepare the same artifact: the method itself, where it
     does not say."""
@@ -209,7 +221,25 @@ def missing(method: Method, problem: Problem) -> tuple[Missing, ...]:
             clause = f"the family {problem.family.name!r} lacks {ability.__name__}"
             found.append(Missing(clause, str(error)))
     found += problem.missing(method.prepares_with | method.unlearns_with)
-    return tuple(found) or unreadable(method, problem)
+    return tuple(found) or _of_another_learner(method, problem) or unreadable(method, problem)
+
+
+def _of_another_learner(method: Method, problem: Problem) -> tuple[Missing, ...]:
+    """That the record is not of the learner whose record the method reads, where both are known."""
+    wanted = learner_of(method)
+    if wanted is None or problem.record is None:
+        return ()
+    found = problem.record.facts.get(LEARNER, wanted)
+    if found == wanted:
+        return ()
+    return (
+        Missing(
+            f"needs the training record of the learner {wanted!r}; this one is of {found!r}",
+            f"The method {method.name} needs the training record of the learner {wanted!r}, and "
+            f"this model has one of {str(found)!r}; train the model with that learner, or take a "
+            "method that does without: `expunge methods` lists them.",
+        ),
+    )
 
 
 def unlearn(
@@ -222,7 +252,13 @@ def unlearn(
     """
     for ability in method.needs:
         able(problem.family, ability)
+    for lack in _of_another_learner(method, problem):
+        raise ExpungeError(lack.sentence)
     with run.meter.measured():
         if artifact is None:
             artifact = method.prepare(problem.opened(method.prepares_with), run)
-        return method.unlearn(problem.opened(method.unlearns_with), artifact, run)
+        outcome = method.unlearn(problem.opened(method.unlearns_with), artifact, run)
+    if outcome.record is None:
+        return outcome
+    facts = {name: fact for name, fact in outcome.record.facts.items() if name != MODEL}
+    return replace(outcome, record=Record(outcome.record.tensors, facts))

@@ -57,6 +57,11 @@ class ModelPart(_Strict):
         description="A safetensors file with every parameter and stored buffer of the builder's "
         "module.",
     )
+    record: Path | None = Field(
+        default=None,
+        description="A safetensors file: what the learner of the `recipe` kept while it trained "
+        "these weights, for methods that need it. `expunge train` writes both.",
+    )
     family: str | None = Field(
         default=None,
         description="classifier, regressor, dual_encoder, or another registered family; follows "
@@ -169,12 +174,33 @@ class MethodPart(_Strict):
     )
 
 
+class LearnerPart(_Strict):
+    """A learner by its registered name, and its fields."""
+
+    name: str = Field(description="A registered learner; `expunge methods` lists them.")
+    parameters: dict[str, Any] = Field(
+        default={},
+        description="Fields of the learner. What is an object (a loss, an optimiser) is given by "
+        "name, or with `name` and its own fields.",
+    )
+
+
 class RetrainPart(_Strict):
     """How the model was trained, for the oracle."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
+    model_config = ConfigDict(
+        allow_inf_nan=False,
+        json_schema_extra={"oneOf": [{"required": ["epochs"]}, {"required": ["learner"]}]},
+    )
 
-    epochs: Annotated[int, Field(gt=0)] = Field(description="Passes over the training rows.")
+    learner: LearnerPart | None = Field(
+        default=None,
+        description="How it was trained, where that is not the plain training that `epochs`, "
+        "`batch_size`, `learning_rate` and `weight_decay` describe.",
+    )
+    epochs: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Passes over the training rows."
+    )
     batch_size: Annotated[int, Field(gt=0)] = Field(default=64, description="Rows a step.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="Of AdamW.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
@@ -194,6 +220,19 @@ class RetrainPart(_Strict):
         description="Parameters whose name contains one of these were trained, all others were "
         "frozen. What is frozen no request changes.",
     )
+
+    @model_validator(mode="after")
+    def _one_training(self) -> Self:
+        """A learner has fields of its own."""
+        if self.learner is None and self.epochs is None:
+            raise ValueError("give `epochs` of a plain training, or a `learner`")
+        own = {"epochs", "batch_size", "learning_rate", "weight_decay"} & self.model_fields_set
+        if self.learner is not None and own:
+            raise ValueError(
+                f"`{min(own)}` is of the plain training; give what a `learner` has as its "
+                "`parameters`"
+            )
+        return self
 
 
 class RunFile(_Strict):

@@ -82,7 +82,13 @@ def make(kind: type, arguments: Mapping[str, Any]) -> Any:
                 f"{', '.join(sorted(known)) or 'none'}."
             )
     types = {**known, **get_type_hints(kind)}
-    values = {name: _value(kind, name, types[name], given) for name, given in arguments.items()}
+    choices: Mapping[str, Mapping[str, type]] = getattr(kind, "choices", {})
+    values = {
+        name: _chosen(kind, name, choices[name], given)
+        if name in choices
+        else _value(kind, name, types[name], given)
+        for name, given in arguments.items()
+    }
     try:
         return kind(**values)
     except ExpungeError:
@@ -92,6 +98,18 @@ def make(kind: type, arguments: Mapping[str, Any]) -> Any:
             f"{kind.__name__}: {first_line(error)}; check its parameters, which are "
             f"{', '.join(sorted(known)) or 'none'}."
         ) from None
+
+
+def _chosen(kind: type, name: str, known: Mapping[str, type], given: Any) -> Any:
+    """An object that is given by name, or as a mapping of its name and its own fields."""
+    fields = dict(given) if isinstance(given, Mapping) else {"name": given}
+    chosen = known.get(str(fields.pop("name", None)))
+    if chosen is None:
+        raise ExpungeError(
+            f"The parameter {name!r} of {kind.__name__} was given as {given!r}; one of "
+            f"{', '.join(sorted(known))} is expected, or {{name: ..., ...}} with its fields."
+        )
+    return make(chosen, fields)
 
 
 def _value(kind: type, name: str, wanted: Any, given: Any) -> Any:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import torch
@@ -32,12 +32,13 @@ from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
 from expunge.models.freezing import train_only
-from expunge.recipe import Recipe, Role
+from expunge.recipe import Learner, Recipe, Record, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Precision, Run
 from expunge.run_file.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
 from expunge.run_file.made import built, imported, make, registered
 from expunge.run_file.probing import probed
+from expunge.run_file.records import read_record
 from expunge.run_file.repeated import check_repeated
 from expunge.storage import read_header, read_tensors
 
@@ -57,7 +58,7 @@ class Loaded:
 
     ``settings`` says where the fields of the method come from. ``notes`` say what was left out of
     the tables, such as the ends of long texts. ``classes`` are the texts of the labels, where the
-    tables hold texts.
+    tables hold texts. ``folder`` is where relative paths of the file start.
     """
 
     file: RunFile
@@ -73,6 +74,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     settings: str = PAPER
     classes: tuple[str, ...] = ()
+    folder: Path = Path()
 
     def run(self, **more: Any) -> Run:
         """The run that the file describes."""
@@ -111,6 +113,22 @@ def read(path: Path) -> Loaded:
     return loaded(file, path.resolve().parent)
 
 
+def to_train(path: Path) -> Loaded:
+    """What a run file names, its model as training starts with it: neither weights nor record are
+    read.
+
+    Raises:
+        ExpungeError: the file, or something that it names, cannot be used, or it has no recipe.
+    """
+    file = parsed(path)
+    if file.recipe is None:
+        raise ExpungeError(
+            f"{path} does not say how its model is trained; give it a `recipe`, such as "
+            "`recipe: {epochs: 30}`."
+        )
+    return _with_model(file, path.resolve().parent, _Start())
+
+
 def loaded(
     file: RunFile, folder: Path, weights: Mapping[str, torch.Tensor] | None = None
 ) -> Loaded:
@@ -119,12 +137,75 @@ def loaded(
     Args:
         file: the keys.
         folder: where relative paths start.
-        weights: of the model, in the place of those that the file names, which are not read.
+        weights: of the model, in the place of those that the file names; these are not read then,
+            and neither is the record.
 
     Raises:
         ExpungeError: something that the file names cannot be used.
-        IntegrityError: the weights are not those of the model.
+        IntegrityError: the weights are not those of the model, or the record is of others.
     """
+    return _with_model(file, folder, _Named() if weights is None else _Given(weights))
+
+
+class _Source(Protocol):
+    """Where the weights of a model come from, and its record."""
+
+    def model(self, read: "_Keys") -> nn.Module:
+        """The module."""
+        ...
+
+    def record(self, read: "_Keys", model: nn.Module) -> Record | None:
+        """The record of that module."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """A run file with what its paths start from, and what makes its module."""
+
+    file: RunFile
+    folder: Path
+    checkpoint: Checkpoint | None
+    untrained: Callable[[int], nn.Module]
+
+
+class _Named:
+    """The weights and the record that the file names."""
+
+    def model(self, read: _Keys) -> nn.Module:
+        return _model(read.file, read.folder, read.checkpoint, read.untrained)
+
+    def record(self, read: _Keys, model: nn.Module) -> Record | None:
+        path = read.file.model.record
+        return None if path is None else read_record(read.folder / path, model)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Weights from elsewhere, and no record: who keeps the ones keeps the other."""
+
+    weights: Mapping[str, torch.Tensor]
+
+    def model(self, read: _Keys) -> nn.Module:
+        return load_stored(read.untrained(0), self.weights, "The stored base")
+
+    def record(self, read: _Keys, model: nn.Module) -> Record | None:
+        return None
+
+
+class _Start:
+    """The weights that the recipe starts from."""
+
+    def model(self, read: _Keys) -> nn.Module:
+        part = read.file.recipe
+        assert part is not None  # the only caller checked
+        return _builder(part, read.folder, read.checkpoint, read.untrained)(part.seed)
+
+    def record(self, read: _Keys, model: nn.Module) -> Record | None:
+        return None
+
+
+def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     datasets.disable_progress_bars()  # an error is one sentence, with nothing before it
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     _check_device(file.device)
@@ -136,11 +217,8 @@ def loaded(
     _check_columns(file, family)
     method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
-    untrained = _untrained(file, folder, checkpoint)
-    if weights is None:
-        model = _model(file, folder, checkpoint, untrained)
-    else:
-        model = load_stored(untrained(0), weights, "The stored base")
+    read = _Keys(file, folder, checkpoint, _untrained(file, folder, checkpoint))
+    model = source.model(read)
     tables, units = _standardised(file, _tables(file, folder, checkpoint))
     family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
     requests = _requests(file, tables["data.train"])
@@ -148,7 +226,7 @@ def loaded(
         family = probed(name, rows.samples, model, family)
     recipe = None
     if file.recipe is not None:
-        recipe = _recipe(file.recipe, folder, checkpoint, untrained, family)
+        recipe = _recipe(file.recipe, read, family)
         if file.recipe.train_only:
             _check_frozen(train_only(model, file.recipe.train_only), recipe)
     train, test, validation = (
@@ -158,7 +236,14 @@ def loaded(
     assert test is not None
     held = {} if validation is None else {Role.VALIDATION: validation.samples}
     deployment = Deployment(
-        model, family, train.samples, train.table, rule, data=held, recipe=recipe
+        model,
+        family,
+        train.samples,
+        train.table,
+        rule,
+        data=held,
+        recipe=recipe,
+        record=source.record(read, model),
     )
     return Loaded(
         file,
@@ -174,6 +259,7 @@ def loaded(
         tuple(f"{name}: {note}" for name, rows in tables.items() for note in rows.notes),
         settings,
         train.classes,
+        folder,
     )
 
 
@@ -425,13 +511,32 @@ def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str
     return str(classes.index(value))
 
 
-def _recipe(
+def _recipe(part: RetrainPart, read: _Keys, family: Family) -> Recipe:
+    build = _builder(part, read.folder, read.checkpoint, read.untrained)
+    return Recipe(build, family, _learner(part), part.seed)
+
+
+def _learner(part: RetrainPart) -> Learner:
+    """The learner of a recipe.
+
+    Raises:
+        ExpungeError: there is no such learner, or a field cannot be used.
+    """
+    if part.learner is not None:
+        learner: Learner = make(registered("learners", part.learner.name), part.learner.parameters)
+        return learner
+    assert part.epochs is not None  # the keys were checked
+    optimiser = AdamW(part.learning_rate, weight_decay=part.weight_decay)
+    return Plain(part.epochs, part.batch_size, optimiser)
+
+
+def _builder(
     part: RetrainPart,
     folder: Path,
     checkpoint: Checkpoint | None,
     untrained: Callable[[int], nn.Module],
-    family: Family,
-) -> Recipe:
+) -> Callable[[int], nn.Module]:
+    """What makes the module as training starts with it, from a seed."""
     initial = None if part.initial is None else folder / part.initial
     if initial is not None and not initial.is_dir():
         read_header(initial)  # an error is said before any work
@@ -450,8 +555,7 @@ def _recipe(
             model = with_stored_weights(untrained(seed), initial)
         return train_only(model, part.train_only) if part.train_only else model
 
-    optimiser = AdamW(part.learning_rate, weight_decay=part.weight_decay)
-    return Recipe(build, family, Plain(part.epochs, part.batch_size, optimiser), part.seed)
+    return build
 
 
 def _check_frozen(model: nn.Module, recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.learning.supervised.last_layer import read, width_of, with_head
-from expunge.recipe import Record, Role, Trained
+from expunge.recipe import LEARNER, Record, Role, Trained
 from expunge.run import Run
 
 SETTLED = 1e-9
@@ -152,6 +152,11 @@ class ConvexHead:
     with the norm itself.
     """
 
+    name: ClassVar[str] = "convex-head"
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "loss": {kind.name: kind for kind in (Logistic, Squared)}
+    }
+
     loss: ConvexLoss = field(default_factory=Logistic)
     ridge: float = 1.0
     noise: float = 30.0
@@ -175,6 +180,7 @@ class ConvexHead:
         weights = minimised(rows, self.loss, self.ridge, noise)
         left = rows.gradient(weights, self.loss, self.ridge) + noise
         facts = {
+            LEARNER: self.name,
             "loss": self.loss.name,
             "ridge": self.ridge,
             "noise": self.noise,

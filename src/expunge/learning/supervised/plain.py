@@ -10,7 +10,7 @@ from expunge.changes.history import History
 from expunge.data.samples import Samples
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
-from expunge.descent.optimisers import AdamW, Optimiser
+from expunge.descent.optimisers import SGD, AdamW, Optimiser
 from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.families.abilities import Family, HasLoss, able
@@ -35,6 +35,9 @@ class Plain:
     optimiser: Optimiser = field(default_factory=lambda: AdamW(1e-3))
     stacks: ClassVar[bool] = True
     """Every weight moves by itself: many models can be trained as one (learning/population.py)."""
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "optimiser": {"adamw": AdamW, "sgd": SGD}
+    }
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
