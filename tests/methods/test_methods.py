@@ -8,6 +8,7 @@ from torch import nn
 
 from expunge import registry
 from expunge.aggregation.sum import Sum
+from expunge.benchmarks.concepts.worlds import concept_world
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.shipped import Work
 from expunge.changes.delta import Delta
@@ -25,6 +26,7 @@ from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
 from expunge.methods.cf_k import CfK
+from expunge.methods.concept_poisoning import ConceptPoisoning, ConceptPoisoningTargeted
 from expunge.methods.confined import ConfinedNegation
 from expunge.methods.dmm import DMM
 from expunge.methods.eu_k import EuK
@@ -63,6 +65,8 @@ FAST: dict[str, Method] = {
     "boundary-expand": BoundaryExpand(2, 1e-3),
     "boundary-shrink": BoundaryShrink(epochs=2, learning_rate=1e-3),
     "cf-k": CfK(epochs=1),
+    "concept-poisoning": ConceptPoisoning(epochs=1),
+    "concept-poisoning-targeted": ConceptPoisoningTargeted(epochs=1),
     "confined-negation": ConfinedNegation(4, 1e-3),
     "dmm": DMM(HalfDataModels(8, engine="stacked"), epochs=1),
     "eu-k": EuK(epochs=1),
@@ -103,6 +107,7 @@ def deployment(digits_work: Work, digits_model: nn.Module) -> Deployment:
         digits_work.data[Role.TRAIN],
         digits_work.table,
         Sum(),
+        data=concept_world("digits").examples,
         recipe=digits_work.recipe,
     )
 

@@ -58,8 +58,9 @@ LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
 REFUSES = ("scrub",)
 """Finds no rate here at which the class goes, and says so."""
 
-ELSEWHERE = ("dmm",)
-"""It trains a thousand models before any request: its preset is tried in tests of its own."""
+ELSEWHERE = ("concept-poisoning", "concept-poisoning-targeted", "dmm")
+"""They need examples of concepts, or train a thousand models before any request: their presets are
+tried in tests of their own."""
 
 REGISTERED = [name for name in registry.names("methods") if name not in (*WITHOUT, *ELSEWHERE)]
 QUICK = (

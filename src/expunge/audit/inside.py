@@ -1,16 +1,11 @@
 """Inside: what the features of a model say of a forgotten kind, read by a linear probe."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from expunge.audit.removal import Removal
-from expunge.data.samples import Samples, batches
-from expunge.families.abilities import HasLogits, able
-from expunge.models.modes import evaluating
-from expunge.run import on_device
 from expunge.signals.ask import logits_of
+from expunge.signals.features import features_of
 from expunge.signals.leace import read_concept
 from expunge.signals.roc import Roc
 
@@ -34,7 +29,8 @@ def reads_of(removal: Removal, model: nn.Module) -> float | None:
     if min(len(removal.unseen_kind), len(removal.retained)) < LEAST:
         return None
     rows, concept = _balanced(removal)
-    features = features_of(removal, model, removal.held_out.select(rows))
+    held_out = removal.held_out.select(rows)
+    features = features_of(removal.family, model, held_out, removal.run)
     if features is None:
         return None
     own, others = (torch.nonzero(concept == kind).reshape(-1) for kind in (1, 0))
@@ -65,33 +61,6 @@ def brought_back(removal: Removal, model: nn.Module) -> float | None:
     scores = logits.double()
     ahead = scores[:, own].amax(1) - scores[:, ~own].amax(1)
     return Roc(ahead[removal.unseen_kind], ahead[removal.retained]).tpr_at(COST)
-
-
-def features_of(removal: Removal, model: nn.Module, rows: Samples) -> Tensor | None:
-    """What the last linear layer of a model is given, (n, d); None where it calls none."""
-    last: list[Tensor] = []
-
-    def look(_: nn.Module, given: tuple[Any, ...]) -> None:
-        if given and isinstance(given[0], Tensor) and given[0].dim() > 1:
-            last[:] = [given[0].detach()]
-
-    scorer, run = able(removal.family, HasLogits), removal.run
-    asked = on_device(model, run)
-    linear = [part for part in asked.modules() if isinstance(part, nn.Linear)]
-    hooks = [part.register_forward_pre_hook(look) for part in linear]
-    found = []
-    try:
-        with evaluating(asked) as still, torch.no_grad():
-            for raw in batches(rows, 256):
-                last.clear()
-                scorer.logits(still, {name: tensor.to(run.device) for name, tensor in raw.items()})
-                if not last:
-                    return None
-                found.append(last[0].flatten(1).float().cpu())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.cat(found)
 
 
 def _balanced(removal: Removal) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from expunge.benchmarks.worst_case import tables as worst_case_tables
 from expunge.cli import (
     bench_amnesia,
     bench_attacks,
+    bench_concepts,
     bench_continual_vlm,
     bench_facts,
     bench_language,
@@ -60,6 +61,7 @@ app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
 app.command("facts")(bench_facts.facts)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
+app.command("concepts")(bench_concepts.concepts)
 app.command("real-facts")(bench_real_facts.real_facts)
 app.command("service")(bench_service.service)
 app.command("smoothing")(bench_smoothing.smoothing)

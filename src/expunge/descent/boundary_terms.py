@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expunge.data.samples import ROW, Batch, Samples, batches
+from expunge.descent.given_labels import loss_under
 from expunge.descent.player import Setting
 from expunge.descent.streams import reading
 from expunge.errors import ExpungeError
@@ -97,9 +98,7 @@ class NeighbouringLabels:
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor:
         """Mean loss of the batch under its neighbours' labels."""
         assert isinstance(prepared, Tensor)
-        labels = prepared[batch[ROW].cpu()].to(batch["label"].device)
-        relabelled = {**batch, "label": labels}
-        return able(setting.family, HasLoss).losses(setting.model, relabelled).means().mean()
+        return loss_under(setting, batch, prepared[batch[ROW].cpu()])
 
 
 def _ranges(samples: Samples) -> dict[str, tuple[float, float]]:

@@ -117,8 +117,11 @@ def _value(kind: type, name: str, wanted: Any, given: Any) -> Any:
     numeric = wanted in (int, float)
     if numeric and isinstance(given, bool):
         raise ExpungeError(f"{what}; a number is expected.")
+    own = dataclasses.is_dataclass(wanted)  # which pydantic configures itself
     try:
-        adapter = TypeAdapter(wanted, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = TypeAdapter(
+            wanted, config=None if own else ConfigDict(arbitrary_types_allowed=True)
+        )
         value = adapter.validate_python(given)
     except PydanticSchemaGenerationError:
         return given

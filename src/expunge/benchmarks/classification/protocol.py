@@ -31,6 +31,8 @@ LEFT_OUT = {
     "retrain": "it is the oracle",
     "guardrail": "it leaves the weights as they are, and weights are compared",
     "redact": "it leaves the weights as they are, and weights are compared",
+    "concept-poisoning": "it needs examples of concepts (`expunge bench concepts`)",
+    "concept-poisoning-targeted": "it needs examples of concepts (`expunge bench concepts`)",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
 } | dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
 """Registered methods that are not compared, and why."""

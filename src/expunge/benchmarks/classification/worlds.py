@@ -150,7 +150,7 @@ def clothes(name: str) -> World:
     """The full Fashion-MNIST and a small convolutional network."""
     parts = [_fashion(split) for split in splits.NAMES]
     train = parts[0][0]
-    return _of_parts(
+    return of_parts(
         name,
         "50,000 clothes of 28 x 28 pixels, ten classes; two convolutions, one hidden layer",
         Recipe(_small_cnn, Classifier(classes=10), Plain(4, 128, AdamW(1e-3, schedule=Cosine()))),
@@ -167,7 +167,7 @@ def garments(name: str) -> World:
         samples, table = _fashion(split)
         coarse = torch.tensor(GARMENT)[samples.columns["label"]]
         parts.append((samples.with_column("label", coarse), table))
-    return _of_parts(
+    return of_parts(
         name,
         "the same in five coarse classes; sandals are a third of the footwear",
         Recipe(
@@ -185,7 +185,7 @@ def clothes_resnet(name: str) -> World:
     """10,000 clothes and a ResNet-18 of width 16."""
     parts = [_fashion(split, count) for split, count in zip(splits.NAMES, FEW, strict=True)]
     train = parts[0][0]
-    return _of_parts(
+    return of_parts(
         name,
         "10,000 of the clothes, ten classes; ResNet-18 of width 16",
         Recipe(_resnet, Classifier(classes=10), Plain(5, 128, AdamW(2e-3, schedule=Cosine()))),
@@ -199,7 +199,7 @@ def clothes_vit(name: str) -> World:
     """10,000 clothes and a small vision transformer."""
     parts = [_fashion(split, count) for split, count in zip(splits.NAMES, FEW, strict=True)]
     train = parts[0][0]
-    return _of_parts(
+    return of_parts(
         name,
         "10,000 of the clothes, ten classes; vision transformer, 4 blocks of width 64, patch 7",
         Recipe(_vit, Classifier(classes=10), Plain(12, 128, AdamW(1e-3, schedule=Cosine()))),
@@ -223,7 +223,7 @@ def emoji(name: str) -> World:
         its_table = table.select(rows.tolist())
         columns = {"image": pixels[rows], "label": groups[rows]}
         parts.append((own.samples(its_table, columns), its_table))
-    return _of_parts(
+    return of_parts(
         name,
         "7,205 emoji of 32 x 32 pixels in colour, eight groups; ResNet-18 of width 8",
         Recipe(
@@ -258,7 +258,7 @@ def mails(name: str) -> World:
     for sender in table["subject"][:]:
         counts[sender] = counts.get(sender, 0) + 1
     sender = max(sorted(counts), key=counts.__getitem__)
-    return _of_parts(
+    return of_parts(
         name,
         f"3,628 mails, wanted or not, {LENGTH} tokens; BERT of 2 blocks, width 64, from scratch",
         Recipe(
@@ -295,7 +295,7 @@ LENGTH = 96
 Part = tuple[TensorSamples, Named]
 
 
-def _of_parts(
+def of_parts(
     name: str,
     about: str,
     recipe: Recipe,
@@ -303,6 +303,7 @@ def _of_parts(
     requests: Mapping[Kind, Request],
     shown: int = 10_000,
 ) -> World:
+    """A world of the samples and tables of training, validation and test rows."""
     (train, train_table), (validation, validation_table), (test, test_table) = parts
     return World(
         name,

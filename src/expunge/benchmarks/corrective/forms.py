@@ -124,10 +124,18 @@ OF_THE_PAPER = (
 """Exact unlearning of all blocks is retraining, so ``eu-k`` spares one. The last row is the setting
 that the expected direction was measured with."""
 
-LEFT_OUT = ("dmm", "guardrail", "redact", *LANGUAGE_METHODS)
-"""The first trains a thousand models for every base; the others leave the weights as they are, and
-what is wrong in them cannot be corrected by refusing, or by what is served beside them. Those for
-language models are measured on language models."""
+LEFT_OUT = (
+    "concept-poisoning",
+    "concept-poisoning-targeted",
+    "dmm",
+    "guardrail",
+    "redact",
+    *LANGUAGE_METHODS,
+)
+"""The first two need examples of concepts and forget whole classes; the third trains a thousand
+models for every base; the next two leave the weights as they
+are, and what is wrong in them cannot be corrected by refusing, or by what is served beside them.
+Those for language models are measured on language models."""
 
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""

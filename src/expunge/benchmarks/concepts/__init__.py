@@ -1,0 +1,1 @@
+"""Concepts: whether rows that are chosen by concepts carry a class better than rows drawn."""

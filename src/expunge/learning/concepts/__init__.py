@@ -1,0 +1,1 @@
+"""Human concepts in a model's embedding: their directions, a bottleneck of them, what each adds."""
