@@ -18,7 +18,7 @@ from expunge.descent.distillation import Divergence
 from expunge.descent.forget_terms import Ascent, NeutralTargets
 from expunge.descent.length import Epochs, InTurns, Turn
 from expunge.descent.loop import Descent
-from expunge.descent.optimisers import SGD, Linear, Stairs
+from expunge.descent.optimisers import SGD, Drops, Linear, Stairs
 from expunge.descent.penalties import L1Norm
 from expunge.descent.player import Matching, On, Player, Setting, Term
 from expunge.descent.retain_terms import Loss
@@ -167,6 +167,13 @@ def test_the_penalty_falls_by_epochs_to_one_share_and_not_to_zero() -> None:
     free = [Stairs(10, free=4).share(step, 50) for step in range(50)]
     assert free[29] == pytest.approx(1 / 6)
     assert not any(free[30:])
+
+
+def test_drops_are_by_one_factor_after_equal_parts() -> None:
+    shares = [Drops(3).share(step, 30) for step in range(30)]
+    assert shares[:10] == [1.0] * 10
+    assert shares[10:20] == pytest.approx([0.1] * 10)
+    assert shares[20:] == pytest.approx([0.01] * 10)
 
 
 def test_the_l1_norm_is_of_all_parameters_and_its_slope_their_sign() -> None:

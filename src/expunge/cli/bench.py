@@ -36,6 +36,7 @@ from expunge.cli import (
     bench_concepts,
     bench_continual_vlm,
     bench_facts,
+    bench_identity,
     bench_language,
     bench_real_facts,
     bench_service,
@@ -59,6 +60,7 @@ speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
 app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
 app.command("facts")(bench_facts.facts)
+app.command("identity")(bench_identity.identity)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
 app.command("concepts")(bench_concepts.concepts)

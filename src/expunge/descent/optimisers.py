@@ -69,6 +69,19 @@ class Stairs:
         return max(0.0, 1 - (step * self.epochs // total) / max(1, self.epochs - self.free))
 
 
+@dataclass(frozen=True)
+class Drops:
+    """One in the first of ``parts`` equal parts, and ``factor`` times the rate before in each that
+    follows."""
+
+    parts: int
+    factor: float = 0.1
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        return self.factor ** (step * self.parts // max(1, total))
+
+
 class Optimiser(Protocol):
     """Builds a torch optimiser."""
 

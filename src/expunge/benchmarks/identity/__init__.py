@@ -1,0 +1,1 @@
+"""Persons are forgotten, the task stays: the benchmark of facial identities and its stand-ins."""
