@@ -13,7 +13,7 @@ from expunge.changes.weights import digest_of, parameters_of
 from expunge.data.samples import Batch, Samples, TensorSamples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.classifier import Classifier
-from expunge.learning.supervised.last_layer import head_of
+from expunge.families.heads import head_of
 from expunge.learning.supervised.ridge import Recursion, Resolve, Solver
 from expunge.learning.supervised.ridge_head import GATHERED, RidgeHead, kept_by
 from expunge.models.random_features import RandomReLU

@@ -13,6 +13,7 @@ from expunge.changes.weights import digest_of, parameters_of
 from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.families.heads import head_of
 from expunge.learning.supervised.convex_head import (
     ConvexHead,
     ConvexLoss,
@@ -21,7 +22,6 @@ from expunge.learning.supervised.convex_head import (
     minimised,
 )
 from expunge.learning.supervised.convex_head import Rows as Seen
-from expunge.learning.supervised.last_layer import head_of
 from expunge.methods.certified_removal import CertifiedRemoval, newton_step
 from expunge.methods.protocol import unlearn
 from expunge.methods.retrain import Retrain

@@ -38,6 +38,8 @@ from expunge.methods.guardrail import Guardrail
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.l1_sparse_pruned import L1SparsePruned
+from expunge.methods.laf import LAF
+from expunge.methods.laf_repaired import LAFRepaired
 from expunge.methods.lfssd import LFSSD
 from expunge.methods.negation import Negation
 from expunge.methods.protocol import ByDescent, Method, Suppresses, unlearn
@@ -78,6 +80,8 @@ FAST: dict[str, Method] = {
     "influence": Influence(curvature_rows=100),
     "l1-sparse": L1Sparse(epochs=1),
     "l1-sparse-pruned": L1SparsePruned(epochs=3),
+    "laf": LAF(epochs=1, vae_epochs=1, vae_steps=0),
+    "laf-repaired": LAFRepaired(epochs=1, vae_epochs=1, vae_steps=0, repair_epochs=1),
     "lfssd": LFSSD(3.0),
     "negation": Negation(4, 1e-3, kept=1.0),
     "random-label": RandomLabel(1),

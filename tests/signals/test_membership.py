@@ -13,6 +13,7 @@ from expunge.signals import (
     FEATURES,
     Predictions,
     Signals,
+    boosted_mia,
     cross_validated_mia,
     logistic_mia,
     membership_features,
@@ -28,6 +29,7 @@ from expunge.signals.membership_features import (
     loss,
     modified_entropy,
     probability_vector,
+    sorted_probabilities,
 )
 
 
@@ -83,6 +85,7 @@ def test_every_feature_has_a_row_for_every_sample_of_every_model() -> None:
     both = Predictions.stacked([hand_made(1), Predictions.of(*_named(hand_made(1)), model="b")])
     shapes = {name: tuple(feature(both).shape) for name, feature in FEATURES.items()}
     assert shapes.pop("probability vector") == (2, 1, 3)
+    assert shapes.pop("sorted probabilities") == (2, 1, 3)
     assert set(shapes.values()) == {(2, 1, 1)}
     assert torch.equal(probability_vector(both)[0], probability_vector(both)[1])
 
@@ -124,6 +127,29 @@ def test_support_vectors_have_the_published_penalty_and_width() -> None:
     called = float(by_hand.predict(rows[2]).mean())
     assert 0.2 < called < 0.8
     assert svc_mia(forget, retain, test, probability_vector).item() == pytest.approx(1 - called)
+
+
+def test_boosted_trees_are_right_about_members_and_unseen_rows_alike() -> None:
+    """A model that is surer of its training rows than of others: all forget rows like the former,
+    none like them, and half of them."""
+    retain, test = sure_of("r", [0.99] * 100), sure_of("t", [0.4] * 200)
+    for share, right in ((1.0, 1.0), (0.0, 0.5), (0.5, 0.75)):
+        known = round(40 * share)
+        forget = sure_of("f", [0.99] * known + [0.4] * (40 - known))
+        found = boosted_mia(forget, retain, test, sorted_probabilities)
+        assert found.item() == pytest.approx(right)
+    with pytest.raises(ExpungeError, match="got 1 test rows"):
+        boosted_mia(forget, retain, test.at([0]), sorted_probabilities)
+
+
+def test_sorted_probabilities_do_not_know_the_class() -> None:
+    one, other = sure_of("r", [0.9]), sure_of("r", [0.1])
+    for found in (one, other):
+        values = sorted_probabilities(found)[0, 0]
+        assert torch.equal(values, values.sort().values)
+        assert values.sum().item() == pytest.approx(1)
+    turned = Predictions.of(one.logits[0].flip(1), one.labels, samples=one.samples)
+    assert torch.equal(sorted_probabilities(one), sorted_probabilities(turned))
 
 
 def test_many_retain_rows_do_not_outweigh_few_test_rows() -> None:

@@ -35,7 +35,14 @@ from expunge.descent.player import (
 )
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm, ProjectConflicts
-from expunge.families.abilities import Family, HasLogits, HasLoss, HasNeutral, HasOutputs
+from expunge.families.abilities import (
+    Family,
+    HasEmbeddings,
+    HasLogits,
+    HasLoss,
+    HasNeutral,
+    HasOutputs,
+)
 from expunge.methods.protocol import Artifact, ByDescent, Method, Outcome
 from expunge.problem import Access, Fields, Problem
 from expunge.recipe import Learner, Record, Role, Trained
@@ -50,15 +57,6 @@ Abilities = tuple[type, ...]
 
 
 # ---- abilities that these methods ask of families, beside those of expunge.families -------------
-
-
-@runtime_checkable
-class HasEmbeddings(Protocol):
-    """An extractor below a head."""
-
-    def embeddings(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Embeddings (B, D)."""
-        ...
 
 
 @runtime_checkable

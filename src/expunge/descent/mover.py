@@ -24,9 +24,12 @@ from expunge.recipe import Role
 
 
 class Mover:
-    """The state of one player in a descent; ``label`` names its streams and generators."""
+    """The state of one player in a descent; ``label`` names its generators, ``drawn`` those of its
+    batches."""
 
-    def __init__(self, label: str, player: Player, setting: Setting, batch_size: int) -> None:
+    def __init__(
+        self, label: str, player: Player, setting: Setting, batch_size: int, drawn: str
+    ) -> None:
         self.player, self.label, run = player, label, setting.run
         module = setting.modules[player.module]
         selected = player.parameters.select(module, setting.problem, run)
@@ -56,11 +59,11 @@ class Mover:
         self.draws: dict[str, torch.Generator] = {}
         self.prepared: dict[str, object] = {}
         for name, on in self.terms.items():
-            self.draws[name] = run.generator(f"{label}/{name}/draw")
+            self.draws[name] = run.generator(f"{drawn}/{name}/draw")
             if on.roles:
                 parts = [setting.problem.data[role] for role in on.roles]
                 samples: Samples = parts[0] if isinstance(on.source, Role) else Pooled.of(*parts)
-                order = run.generator(f"{label}/{name}/order")
+                order = run.generator(f"{drawn}/{name}/order")
                 self.streams[name] = Stream(samples, self.sizes[name], on.term.fields, order)
                 labelled = replace(setting, label=f"{label}/{name}")
                 self.prepared[name] = on.term.start(labelled, samples)

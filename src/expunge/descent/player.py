@@ -195,6 +195,9 @@ class Player:
         holds: entries outside a mask keep their bits. Where False only their gradient is zero, as
             in the code that some papers released, and decay and momentum move them.
         proximal: follows each of its steps, and pulls what moved back to its start.
+        batches: a name for its batches. Players of one name see the same ones at the same step, in
+            terms of one name, role and batch size: two steps on the same rows. None for batches
+            of its own.
     """
 
     module: str = "model"
@@ -208,6 +211,7 @@ class Player:
     training: bool = True
     holds: bool = True
     proximal: Proximal | None = None
+    batches: str | None = None
 
     def terms(self) -> dict[str, On]:
         """Every term that can act, by name; ``forget`` and ``retain`` are named so."""

@@ -49,7 +49,13 @@ class State:
             )
         self.step, self.reached = 0, False
         self.movers = [
-            Mover(f"{name}/{i}", player, self.setting(), descent.batch_size)
+            Mover(
+                f"{name}/{i}",
+                player,
+                self.setting(),
+                descent.batch_size,
+                drawn=f"{name}/{i if player.batches is None else player.batches}",
+            )
             for i, player in enumerate(descent.players)
         ]
         # terms asked it as they started: beside the model that moves it would double the memory

@@ -152,6 +152,15 @@ class HasLogits(Protocol):
 
 
 @runtime_checkable
+class HasEmbeddings(Protocol):
+    """An extractor below a head."""
+
+    def embeddings(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Embeddings (B, D) of a batch: what the head reads."""
+        ...
+
+
+@runtime_checkable
 class HasErrors(Protocol):
     """How far answers of numbers are from their targets."""
 

@@ -14,6 +14,7 @@ from expunge.families.abilities import Anatomy
 from expunge.families.blocks import blocks_of
 from expunge.families.calling import answered
 from expunge.families.from_logits import FromLogits
+from expunge.families.heads import read_by_head
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Classifier(FromLogits):
         answer = answered(model, batch, self.inputs)
         logits: Tensor = getattr(answer, "logits", answer)
         return logits
+
+    def embeddings(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the last linear layer reads (B, D).
+
+        Raises:
+            ExpungeError: the logits are not the answer of a linear layer.
+        """
+        return read_by_head(model, lambda: self.logits(model, batch))
 
     def anatomy(self, model: nn.Module) -> Anatomy:
         """Blocks as :func:`blocks_of` finds them; the head is the last of them."""

@@ -89,6 +89,10 @@ class DualEncoder(FromLogits):
         assert isinstance(scale, Tensor)
         return scale.exp() * self.image_features(model, batch) @ self.text_features(model).T
 
+    def embeddings(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Those of the pictures (B, D): the prompts are the head."""
+        return self.image_features(model, batch)
+
     def anatomy(self, model: nn.Module) -> Anatomy:
         """Blocks as :func:`blocks_of` finds them; the projections are the head."""
         head = tuple(n for n in parameters_of(model) if "projection" in n.split(".")[0])

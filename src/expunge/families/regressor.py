@@ -15,6 +15,7 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import Anatomy, UnitLosses
 from expunge.families.blocks import blocks_of
 from expunge.families.calling import answered
+from expunge.families.heads import read_by_head
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ class Regressor:
                 "one unit for each is expected. `data.standardise` finds them itself."
             )
         return distances * distances.new_tensor(self.units)
+
+    def embeddings(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the last linear layer reads (B, D).
+
+        Raises:
+            ExpungeError: the answers are not those of a linear layer.
+        """
+        return read_by_head(model, lambda: self.outputs(model, batch))
 
     def anatomy(self, model: nn.Module) -> Anatomy:
         """Blocks as :func:`blocks_of` finds them; the head is the last of them."""

@@ -22,7 +22,8 @@ from torch import nn
 from expunge.changes.deletion import DELETION, DeletionState
 from expunge.changes.kinds import Replacement
 from expunge.families.abilities import HasLogits
-from expunge.learning.supervised.last_layer import check_head, head_of
+from expunge.families.heads import head_of
+from expunge.learning.supervised.last_layer import check_head
 from expunge.learning.supervised.ridge import Solved
 from expunge.learning.supervised.ridge_head import Below, RidgeHead, RidgeRecord, kept_by
 from expunge.methods.protocol import Artifact, Outcome

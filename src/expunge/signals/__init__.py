@@ -84,10 +84,12 @@ from expunge.signals.leace import (
 )
 from expunge.signals.matrix import Signals
 from expunge.signals.membership import (
+    BOOSTED_MIA,
     LOGISTIC_MIA,
     LOSS_MIA,
     SVC_MIA,
     SVC_PRIVACY,
+    boosted_mia,
     cross_validated_mia,
     logistic_mia,
     svc_mia,
@@ -129,6 +131,7 @@ __all__ = [
     "ATTACK_BALANCED_ACCURACY",
     "ATTACK_SUCCESS",
     "AVERAGE_GAP",
+    "BOOSTED_MIA",
     "BRIER_SCORE",
     "CALIBRATION_ERROR",
     "CALIBRATION_ERROR_BY_MASS",
@@ -190,6 +193,7 @@ __all__ = [
     "beside_pairs",
     "binned_divergence",
     "binomial_interval",
+    "boosted_mia",
     "bootstrap_interval",
     "brier_score",
     "calibration_error",

@@ -6,13 +6,15 @@ about the forget rows. Logistic regression on the entropy: Chundawat, Tarun, Man
 Unlearning Without Retraining Through Selective Synaptic Dampening. Support vectors: Jia, Liu, Ram,
 Yao, Liu, Liu, Sharma, Liu (2023), Model Sparsity Can Simplify Machine Unlearning. Logistic
 regression on the loss of forgotten against unseen rows: Choi, Na (2023), Towards Machine Unlearning
-Benchmarks.
+Benchmarks. Boosted trees on sorted probabilities: Shen, Zhang, Zhao, Bialkowski, Chen, Xu (2024),
+Label-Agnostic Forgetting.
 
 All are read beside the oracle's value: on rows that a model never saw they do not say 0.5.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -48,6 +50,12 @@ LOSS_MIA = Metric(
     "loss MIA",
     "closer to the oracle",
     "cross-validated accuracy of logistic regression on the loss, forget against unseen rows",
+    level=0.5,
+)
+BOOSTED_MIA = Metric(
+    "ASR",
+    "closer to the oracle",
+    "share that boosted trees tell right of forget rows (members) and as many unseen test rows",
     level=0.5,
 )
 
@@ -141,6 +149,51 @@ def svc_privacy(
     attack = _support_vectors(penalty)
     inside, outside = _called_members(attack, members, others, [members, others])
     return (inside + 1.0 - outside) / 2
+
+
+def boosted_mia(
+    forget: Answers,
+    retain: Answers,
+    test: Answers,
+    feature: Callable[[Answers], Tensor],
+    most: int = 5_000,
+) -> Tensor:
+    """ASR: how often boosted trees are right about forget rows and unseen ones, (models,) float64.
+
+    A hundred trees are fitted on equally many retain rows (members) and test rows, half of these at
+    most, all drawn by their ids. They are asked about as many of the other test rows as forget
+    rows; members is the right answer about the latter, also where they were forgotten. The paper
+    takes :func:`~expunge.signals.membership_features.sorted_probabilities` and the trees of
+    XGBoost; here they are those of scikit-learn (``HistGradientBoostingClassifier``).
+
+    Args:
+        forget: answers on the forget rows.
+        retain: the same models' answers on the retain training rows.
+        test: on rows nobody trained on.
+        feature: one of :mod:`~expunge.signals.membership_features`.
+        most: rows of each side at most.
+
+    Raises:
+        ExpungeError: there are fewer than two test rows, the models differ, a row is in two sets,
+            or a feature is not finite.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    _check_sets({"forget": forget, "retain": retain, "test": test})
+    if len(test.samples) < 2:
+        raise ExpungeError(
+            f"The boosted attack got {len(test.samples)} test rows; at least 2 are expected, one "
+            "to learn from and one to be asked about."
+        )
+    count = min(most, len(retain.samples), len(test.samples) // 2)
+    drawn = _by_digest(test).samples
+    known, unseen = test.of_samples(drawn[:count]), test.of_samples(drawn[count:])
+    forgotten, unseen = _equally_many(forget, unseen, 0, None)
+    attack = partial(HistGradientBoostingClassifier, max_iter=100, random_state=0)
+    members = _by_digest(retain, 0, count)
+    sides = [feature(forgotten), feature(unseen)]
+    called, wrongly = _called_members(attack, feature(members), feature(known), sides)
+    return (called + 1.0 - wrongly) / 2
 
 
 def cross_validated_mia(

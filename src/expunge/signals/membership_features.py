@@ -61,6 +61,12 @@ def probability_vector(found: Predictions) -> Tensor:
     return found.probabilities()
 
 
+def sorted_probabilities(found: Predictions) -> Tensor:
+    """The probabilities of all classes, the smallest first: (models, samples, C). They know no
+    class."""
+    return found.probabilities().sort(2).values
+
+
 def absolute_error(signals: Signals) -> Tensor:
     """For models that answer with numbers: distance of answer and target, (models, samples, 1)."""
     return signals.query("absolute error").double().unsqueeze(2)
@@ -73,6 +79,7 @@ FEATURES: Mapping[str, Feature] = {
     "modified entropy": modified_entropy,
     "loss": loss,
     "probability vector": probability_vector,
+    "sorted probabilities": sorted_probabilities,
 }
 """The features by the names of the literature."""
 

@@ -4,7 +4,7 @@ Learners and methods that keep everything below it fixed work on what it reads, 
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from expunge.changes.weights import digest_of, with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family, HasLogits, able
+from expunge.families.heads import head_of, read_by_head
 from expunge.models.modes import evaluating
 from expunge.run import Run, on_device
 
@@ -63,26 +64,11 @@ def read(
         again = torch.arange(block) % len(rows)
         batch = {name: tensor[again].to(run.device) for name, tensor in raw.items()}
         with evaluating(asked), torch.no_grad():
-            seen = _seen(head, functools.partial(scorer.logits, asked, batch))
+            seen = read_by_head(asked, functools.partial(scorer.logits, asked, batch))
         features = seen[: len(rows)].double().cpu()
         beside = torch.ones(len(rows), int(head.bias is not None), dtype=torch.float64)
         names = tuple(ids[row] for row in rows.tolist())
         yield Read(torch.cat([features, beside], 1), raw["label"].long().cpu(), names)
-
-
-def head_of(model: nn.Module) -> tuple[str, nn.Linear]:
-    """The name and module of the last linear layer.
-
-    Raises:
-        ExpungeError: there is none.
-    """
-    found = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not found:
-        raise ExpungeError(
-            f"{type(model).__name__} has no linear layer; a head on fixed features takes the place "
-            "of the last one. Give a model whose logits are the answer of a linear layer."
-        )
-    return found[-1]
 
 
 def width_of(model: nn.Module) -> tuple[int, int]:
@@ -151,19 +137,3 @@ def _check_labels(labels: Tensor, head: nn.Linear) -> None:
             f"{head.out_features} outputs; labels from 0 to {head.out_features - 1} are expected. "
             "Build the model with an output for every class that is to come."
         )
-
-
-def _seen(head: nn.Linear, answer: Callable[[], Tensor]) -> Tensor:
-    """What the head reads (B, d) while the model answers."""
-    seen: list[Tensor] = []
-    handle = head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
-    try:
-        logits = answer()
-    finally:
-        handle.remove()
-    if len(seen) != 1 or seen[0].dim() != 2 or not torch.allclose(head(seen[0]), logits):
-        raise ExpungeError(
-            "The logits are not what the last linear layer answers to one vector a row; a head on "
-            "fixed features needs a model that ends in a linear layer."
-        )
-    return seen[0]
