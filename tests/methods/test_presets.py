@@ -14,6 +14,7 @@ from expunge import registry
 from expunge.audit.kept import LEAST, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
+from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.delta import Delta
 from expunge.deployment import Deployment
@@ -58,9 +59,9 @@ LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
 REFUSES = ("scrub",)
 """Finds no rate here at which the class goes, and says so."""
 
-ELSEWHERE = ("concept-poisoning", "concept-poisoning-targeted", "dmm")
-"""They need examples of concepts, or train a thousand models before any request: their presets are
-tried in tests of their own."""
+ELSEWHERE = ("concept-poisoning", "concept-poisoning-targeted", "dmm", *NUMBER_METHODS)
+"""They need examples of concepts, train a thousand models before any request, or are for numbers:
+their presets are tried in tests of their own."""
 
 REGISTERED = [name for name in registry.names("methods") if name not in (*WITHOUT, *ELSEWHERE)]
 QUICK = (

@@ -22,6 +22,7 @@ ROOMS = (
     "nomus",
     "roc",
     "unlearning",
+    "wasserstein",
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -39,6 +39,7 @@ from expunge.cli import (
     bench_identity,
     bench_language,
     bench_real_facts,
+    bench_regression,
     bench_service,
     bench_smoothing,
 )
@@ -65,6 +66,7 @@ app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
 app.command("concepts")(bench_concepts.concepts)
 app.command("real-facts")(bench_real_facts.real_facts)
+app.command("regression")(bench_regression.regression)
 app.command("service")(bench_service.service)
 app.command("smoothing")(bench_smoothing.smoothing)
 app.command("tofu")(bench_language.tofu)

@@ -170,6 +170,35 @@ class HasErrors(Protocol):
 
 
 @runtime_checkable
+class HasNumbers(Protocol):
+    """Answers of numbers, with a loss against any goals: targets, draws, another model's answers.
+
+    D is the number of targets, A that of the numbers answered: the quantiles of each, or D.
+    """
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Answers (B, A)."""
+        ...
+
+    def targets(self, batch: Batch) -> Tensor:
+        """The targets (B, D) of a batch, in the unit of the batch."""
+        ...
+
+    def goals(self, targets: Tensor) -> Tensor:
+        """What answers are compared with (B, A), from targets (B, D)."""
+        ...
+
+    def apart(self, answers: Tensor, goals: Tensor) -> Tensor:
+        """Losses (B,) of answers (B, A) against goals (B, A)."""
+        ...
+
+    def numbers(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The number answered for each target (B, D), in the unit in which the user gave it; what
+        standardising took away is not added again."""
+        ...
+
+
+@runtime_checkable
 class HasMargins(Protocol):
     """The membership signal: log-odds of the right answer."""
 

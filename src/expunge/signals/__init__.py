@@ -123,6 +123,7 @@ from expunge.signals.unlearning import (
     tug_of_war,
     unlearning_accuracy,
 )
+from expunge.signals.wasserstein import WASSERSTEIN, wasserstein
 
 __all__ = [
     "ACCURACY",
@@ -166,6 +167,7 @@ __all__ = [
     "TPR_AT_1",
     "TUG_OF_WAR",
     "UNLEARNING_ACCURACY",
+    "WASSERSTEIN",
     "ZERO_RETRAIN_FORGETTING",
     "Accuracies",
     "Binning",
@@ -229,6 +231,7 @@ __all__ = [
     "top_k_accuracy",
     "tug_of_war",
     "unlearning_accuracy",
+    "wasserstein",
     "zero_retrain_forgetting",
     "zero_retrain_forgetting_as_published",
 ]

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Family, HasAnswers, HasErrors, HasLogits, UnitLosses, able
+from expunge.families.abilities import (
+    Family,
+    HasAnswers,
+    HasErrors,
+    HasLogits,
+    HasNumbers,
+    UnitLosses,
+    able,
+)
 from expunge.models.modes import evaluating
 from expunge.run import Run, on_device
 from expunge.signals.accuracy import ACCURACY, EXACT_ANSWERS
@@ -38,6 +46,20 @@ def errors_of(
     scorer = able(family, HasErrors)
     found = _answers(scorer.errors, model, samples, run, batch_size, "target")
     return torch.cat([errors for errors, _ in found])
+
+
+def numbers_of(
+    family: Family, model: nn.Module, samples: Samples, run: Run, batch_size: int = 256
+) -> Tensor:
+    """The number (n, D) that a model answers for each target, in the target's unit, without the
+    mean that standardising took away; in evaluation mode, without gradients.
+
+    Raises:
+        ExpungeError: the family does not answer with numbers.
+    """
+    scorer = able(family, HasNumbers)
+    found = _answers(scorer.numbers, model, samples, run, batch_size, "target")
+    return torch.cat([numbers for numbers, _ in found])
 
 
 def answers_of(

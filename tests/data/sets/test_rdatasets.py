@@ -88,6 +88,23 @@ def test_ratings_are_split_within_every_user(table: Callable[..., datasets.Datas
         assert [splits.count(s) for s in ("train", "validation", "test")] == [6, 2, 2]
 
 
+def test_a_day_of_the_demand_is_in_one_split_and_every_month_in_all(
+    table: Callable[..., datasets.Dataset],
+) -> None:
+    count = 48 * 59  # January and February
+    frame = {
+        "Demand": np.linspace(3, 9, count),
+        "WorkDay": np.ones(count),
+        "rownames": np.arange(count),
+    }
+    frame["Temperature"] = np.full(count, 20.5)
+    made = table(rdatasets.electricity_demand, "fpp2/elecdemand", frame)
+    assert made["time"][47:49] == ["2014-01-01T23:30", "2014-01-02T00:00"]
+    days = set(zip(made["subject"], made["split"], strict=True))
+    assert len(days) == 59
+    assert {("2014-01-18", "train"), ("2014-01-19", "validation"), ("2014-02-24", "test")} <= days
+
+
 def test_a_frame_without_its_columns_is_refused(table: Callable[..., datasets.Dataset]) -> None:
     with pytest.raises(IntegrityError, match=r"no column userId, movieId"):
         table(rdatasets.movielens, "dslabs/movielens", {"rating": np.ones(2)})
@@ -96,7 +113,13 @@ def test_a_frame_without_its_columns_is_refused(table: Callable[..., datasets.Da
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "columns", "subjects"),
-    [("ames", 74, 28), ("diamonds", 10, 53_940), ("flights", 19, 4_044), ("movielens", 7, 671)],
+    [
+        ("ames", 74, 28),
+        ("diamonds", 10, 53_940),
+        ("flights", 19, 4_044),
+        ("movielens", 7, 671),
+        ("electricity-demand", 4, 365),
+    ],
 )
 def test_the_whole_sets(name: str, columns: int, subjects: int) -> None:
     made = catalogue.fetched(name).load()
@@ -114,3 +137,4 @@ def test_known_means_of_the_whole_sets() -> None:
     assert mean("flights", "arr_delay") == pytest.approx(6.8954, abs=1e-4)
     assert mean("diamonds", "price") == pytest.approx(3932.80, abs=0.01)
     assert mean("movielens", "rating") == pytest.approx(3.5436, abs=1e-4)
+    assert mean("electricity-demand", "Demand") == pytest.approx(4.6099, abs=1e-4)

