@@ -20,6 +20,11 @@ class NumberLoss(Protocol):
     """A loss of numbers."""
 
     @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
     def answers(self) -> int:
         """How many numbers a model answers for each target."""
         ...

@@ -10,10 +10,11 @@ CAPTION = (
     "forgotten training rows, and W1 to the oracles' answers on these (of an oracle: to the other "
     "oracles), in the target's unit; the oracle's error is the goal, not the largest. SVC: share "
     "of forgotten rows that support vectors on the error call non-members (0.5 where they know "
-    "nothing). AIN: steps to relearn over the oracle's; < or >: a bound, where one of the two did "
-    "not arrive within 10 passes. gap: mean distance of the three errors to the oracle's, as a "
-    "share of these. Rates were chosen on validation rows of the first seed; published: as the "
-    "paper's code has it. s: wall seconds, of the oracle those of its training."
+    "nothing). AIN: steps to relearn over the oracle's, at most those of 10 passes; < where the "
+    "oracle did not arrive within them on some seed, so that its time is longer still, > where the "
+    "model did not. gap: mean distance of the three errors to the oracle's, as a share of these. "
+    "Rates were chosen on validation rows of the first seed; published: as the paper's code has "
+    "it. s: wall seconds, of the oracle those of its training."
 )
 
 COLUMNS = ("model", "retain", "forget", "trained", "W1", "SVC", "AIN", "gap", "rate", "s")
@@ -85,6 +86,6 @@ def spread(values: Sequence[float | None], scale: float = 1.0) -> str:
 
 def _index(row: Mapping[str, Any]) -> str:
     """The anamnesis index; marked where it is a bound on some seed."""
-    marks = "".join(mark for mark in "<>" if mark in row["AIN relation"])
+    marks = "".join(mark for mark in "<>" if mark in row["AIN relation"])  # unknown: neither did
     text = spread(row["AIN"])
     return text if text == "-" else marks + text

@@ -92,7 +92,7 @@ class Unlearning:
 
     def answered(self, problem: Problem, run: Run, rate: float | None) -> nn.Module:
         """The model that the method makes."""
-        method = preset_of(self.method, problem, run) if self.preset else self.method
+        method: Any = preset_of(self.method, problem, run) if self.preset else self.method
         fitting = method if rate is None else replace(method, learning_rate=rate)
         return unlearn(fitting, problem, run).applied_to(problem.model)
 
@@ -252,12 +252,12 @@ class Asking:
         family, forget = its.recipe.family, its.part(self.request, "train", meant=True)
 
         retain, others = (its.part(self.request, p, meant=False) for p in ("train", "test"))
-        signals = [ask(family, model, rows, run) for rows in (forget, retain, others)]
+        gone, kept, new = (ask(family, model, rows, run) for rows in (forget, retain, others))
         own = numbers_of(family, model, forget, run)
         return {
             **self.errors(model, "test", run),
             "W1": fmean(wasserstein(own, numbers_of(family, o, forget, run)) for o in besides),
-            "SVC-MIA": float(svc_mia(*signals, absolute_error, most=MOST_VECTORS)[0]),
+            "SVC-MIA": float(svc_mia(gone, kept, new, absolute_error, most=MOST_VECTORS)[0]),
             "relearning": relearning_curve(
                 RELEARNING,
                 replace(self.problem(seed), model=model),
