@@ -6,7 +6,7 @@ Retraining, oracles, shadow models and random teachers all need it.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import nn
@@ -76,6 +76,17 @@ class Learner(Protocol):
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
     ) -> Trained:
         """Train a copy of ``model`` on ``data``; ``model`` itself is not changed."""
+        ...
+
+
+@runtime_checkable
+class Reshapes(Protocol):
+    """A learner that returns a module of another architecture than the one it is given, such as an
+    ensemble of it."""
+
+    def shell(self, model: nn.Module) -> nn.Module:
+        """A module as :meth:`Learner.fit` returns it for ``model``, for weights that were stored;
+        its own are of no use."""
         ...
 
 

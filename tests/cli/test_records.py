@@ -1,24 +1,32 @@
 """Run files whose learner keeps a record: training, forgetting in a row, and what is refused."""
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import nn
 from typer.testing import CliRunner, Result
 
+from expunge import registry
 from expunge.changes.weights import digest_of
 from expunge.cli.main import app
+from expunge.data.samples import Samples
 from expunge.descent.optimisers import SGD
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.families.abilities import Family
 from expunge.learning.supervised.convex_head import ConvexHead, Squared
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.certified_removal import SCOPE
-from expunge.recipe import LEARNER, MODEL, Record, Role
+from expunge.recipe import LEARNER, MODEL, Record, Role, Trained
+from expunge.run import Run
 from expunge.run_file.made import make
 from expunge.run_file.reading import read, to_train
 from expunge.storage import read_facts, read_tensors
@@ -212,6 +220,95 @@ def test_a_record_of_other_weights_or_a_damaged_one_is_refused(
     Record({"head": tensors["head"] + 1}, bare).save(place)
     assert "not the one of the training record" in refused("forget", trained())
     assert "needs the training record" in refused("forget", trained(model__record=None))
+
+
+def test_the_exact_example_is_the_retrained_model_in_every_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    content = yaml.safe_load(EXAMPLE.with_name("exact_digits.yaml").read_text())
+    content["model"] |= {"weights": "w.safetensors", "record": "r.safetensors"}
+    content |= {"out": "out"}
+    content["model"]["arguments"] = {"width": 128}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert invoked("train", path).exit_code == 0
+    result = invoked("forget", path)
+    assert result.exit_code == 0, result.exception
+    said = " ".join(result.output.split())
+    assert "Deletion state: exact, as far as is certified below" in said
+    assert "Certified: the last linear layer (2) on fixed features, equal in every bit" in said
+    loaded = read(path)
+    table, rows = loaded.deployment.table, loaded.deployment.train
+    gone = {i for request in loaded.requests for i in request.target.rows(table).tolist()}
+    kept = rows.select(torch.tensor([i for i in range(len(rows)) if i not in gone]))
+    assert loaded.deployment.recipe is not None
+    anew = loaded.deployment.recipe.make({Role.TRAIN: kept}, loaded.run())
+    assert anew.record is not None
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert history["model"]["digest"] == digest_of(anew.model)
+    stored = read_tensors(tmp_path / "out" / "record.safetensors")
+    for name in ("gram", "cross", "head"):
+        assert torch.equal(stored[name], anew.record.tensors[name])
+
+
+class Mean(nn.Module):
+    """Two linear classifiers, whose logits are averaged."""
+
+    def __init__(self, parts: list[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part(images) for part in self.parts]).mean(0)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """One classifier for every other row; the record says which."""
+
+    name: ClassVar[str] = "halves"
+
+    epochs: int = 3
+
+    def shell(self, model: nn.Module) -> nn.Module:
+        return Mean([copy.deepcopy(model) for _ in range(2)])
+
+    def fit(
+        self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
+    ) -> Trained:
+        rows = data[Role.TRAIN]
+        halves = [torch.arange(first, len(rows), 2) for first in range(2)]
+        parts = [
+            Plain(self.epochs).fit(model, family, {Role.TRAIN: rows.select(half)}, run).model
+            for half in halves
+        ]
+        return Trained(Mean(parts), Record({"first": halves[0]}, {LEARNER: self.name}))
+
+
+def test_a_learner_may_make_a_module_of_its_own(
+    certified: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = registry._found
+
+    def with_halves(group: registry.Group, where: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+        own = EntryPoint("halves", f"{__name__}:Halves", "expunge.learners")
+        return (*found(group, where), own) if group == "learners" else found(group, where)
+
+    monkeypatch.setattr(registry, "_found", with_halves)
+    recipe = {"learner": {"name": "halves", "parameters": {"epochs": 8}}}
+    path = certified(recipe=recipe, method={"name": "retrain"})
+    assert invoked("train", path).exit_code == 0
+    loaded = read(path)
+    assert len(list(loaded.deployment.base.parameters())) == 4
+    result = invoked("forget", path)
+    assert result.exit_code == 0, result.exception
+    again = loaded.with_weights(tmp_path / "out" / "model.safetensors")
+    assert digest_of(again) != digest_of(loaded.deployment.base)
+    assert (tmp_path / "out" / "record.safetensors").exists()
+    frozen = certified(recipe={**recipe, "train_only": ["1.weight"]})
+    with pytest.raises(ExpungeError, match="Halves makes a module of its own, whose parameters"):
+        read(frozen)
 
 
 def test_learners_take_plain_values_and_objects_by_name() -> None:

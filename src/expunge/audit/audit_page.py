@@ -103,8 +103,8 @@ STATES: Mapping[str, str] = {
     "still hold the data and have to be protected.",
     DeletionState.SEALED: "The model in use is an edit of weights that were destroyed, with "
     "everything that could undo it.",
-    DeletionState.EXACT: "The model in use is proven to be one that was trained without the data. "
-    "The weights before still hold it; they have to be removed.",
+    DeletionState.EXACT: "What the certificate covers is proven to be that of a model which was "
+    "trained without the data. The weights before still hold it; they have to be removed.",
 }
 """Deletion states in plain words."""
 

@@ -6,12 +6,12 @@ forgotten before it answers for these too.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
 from expunge.changes.kinds import Adapter, Change, Replacement, acts_on
+from expunge.changes.proof import Certified
 
 
 class DeletionState(StrEnum):
@@ -33,28 +33,6 @@ DELETION = "deletion"
 """The fact by which a Replacement says that it is more than an edit."""
 SCOPE, EPSILON, DELTA = "certified", "epsilon", "delta"
 """Facts by which a change says what its certificate covers, and how far it may fail."""
-
-
-@dataclass(frozen=True)
-class Certified:
-    """What the method of a change has a proof of, beside which nothing is proven.
-
-    Args:
-        scope: the part of the model that it covers, and what it leaves out, in words.
-        epsilon: what a head or model may differ by in distribution from one that never saw the
-            rows, all removals together; None where nothing is random, so that they are equal.
-        delta: probability with which that may fail; None with ``epsilon``.
-    """
-
-    scope: str
-    epsilon: float | None = None
-    delta: float | None = None
-
-    def told(self) -> str:
-        """In one line."""
-        if self.epsilon is None or self.delta is None:
-            return self.scope
-        return f"{self.scope} (epsilon {self.epsilon:.3g} at delta {self.delta:.3g})"
 
 
 def deletion_state(history: History) -> DeletionState | None:

@@ -62,6 +62,8 @@ def show(removal: Removal) -> None:
         ("settings", removal.settings),
         ("aggregation", removal.aggregation),
         ("deletion state", removal.deletion_state),
+        ("certified", None if removal.certified is None else removal.certified.told()),
+        ("training records from before", removal.records_before),
         ("issued", f"{removal.issued_at} by expunge {removal.code_version}"),
     ):
         if value is not None:

@@ -36,6 +36,7 @@ from expunge.ledger.scope import Scope
 from expunge.ledger.sealing import plan as plan_seal
 from expunge.ledger.serving import materialise as write_version
 from expunge.ledger.serving import version_row
+from expunge.ledger.steps import read_history
 from expunge.ledger.submitting import LARGEST, Submission, submit
 from expunge.ledger.verifying import verify as check
 
@@ -116,6 +117,13 @@ def register(
     put_down(opened, name, given, rules)
     _, version = version_row(opened, name)
     console.print(f"{name}@0: weights {version['weights_digest']}", soft_wrap=True)
+    record = read_history(opened, version["history"]).latest_record
+    if record is not None:
+        console.print(
+            f"With the training record of the learner {record.learner or '?'}, encrypted; its file "
+            "is not read any more, and is yours to remove.",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -366,6 +374,13 @@ def history(
     ]
     columns = ["version", "cause", "deletion state", f"retained {found['metric']}", "kept"]
     console.print(table("Versions", columns, rows))
+    for version in found["versions"]:
+        if version["certified"]:
+            console.print(
+                f"{model}@{version['version']} is certified for: {version['certified']}. Nothing "
+                "else of it is.",
+                soft_wrap=True,
+            )
     if found["requests"]:
         numbers = [version["version"] for version in found["versions"]]
         lines = [_row(own, len(numbers)) for own in found["requests"]]

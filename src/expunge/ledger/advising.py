@@ -102,7 +102,10 @@ def advise(
         target = ById(scope.kind, tuple(str(ids[i]) for i in found.named))
         rows_alone = history.replaced(lambda answer: replace(answer, changes=()))
         looked = plan(
-            standing.deployment(rows_alone),
+            # whether a record is that of the current weights, only these can tell
+            standing.deployment(history, guards=False, record=True)
+            if history.latest_record is not None
+            else standing.deployment(rows_alone),
             [replace(scope.request(), target=target)],
             own,
             material.held_out_table,
@@ -114,9 +117,31 @@ def advise(
     order = sorted(looked.fits, key=lambda fit: _rank(fit, methods[fit.name], own.name))
     first = _advised(looked, order, own.name)
     order.sort(key=lambda fit: fit.name != first)  # a stable sort: the others keep their order
-    return tuple(
+    advised = [
         _advice(fit, methods[fit.name], looked, material, fit.name == first) for fit in order
+    ]
+    if history.latest_record is None or history.stale:
+        return tuple(advised)
+    return tuple(
+        replace(each, reason=f"{each.reason} {OUTDATES}")
+        if each.fits and _outdates(each, methods[each.method])
+        else each
+        for each in advised
     )
+
+
+OUTDATES = (
+    "It keeps no training record: methods that need the model's would refuse from then on, until "
+    "it is taken back or the model retrained."
+)
+"""What is said of a method that would leave a record behind."""
+
+
+def _outdates(advice: Advice, method: Method) -> bool:
+    """Whether a method changes the weights and knows of no record."""
+    access = _access(method)
+    moves = advice.state != DeletionState.SUPPRESSED.value
+    return moves and not access.record and method.name != Retrain.name
 
 
 def _rank(fit: Fit, method: Method, own: str) -> tuple[bool, bool, bool, bool, int, str]:

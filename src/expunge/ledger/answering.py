@@ -6,20 +6,21 @@ those of other requests are made again. Redactions are of no weights, and stay a
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.changes import stored
-from expunge.changes.deletion import state_of
+from expunge.changes.deletion import certified_of, state_of
 from expunge.changes.kinds import Change, Replacement, acts_on
+from expunge.deployment import Deployment
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import sha256
 from expunge.ledger.material import parameters_of
 from expunge.ledger.opening import Ledger
-from expunge.ledger.past import Answer, ById, StoredChange, StoredHistory
+from expunge.ledger.past import RECORD, Answer, ById, StoredChange, StoredHistory, StoredRecord
 from expunge.ledger.policy import OtherAggregation, Repair, Retraining, Strength
-from expunge.ledger.rows import Record
+from expunge.ledger.rows import Record as Row
 from expunge.ledger.scope import Scope
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import draft, read_history, request_row, tell
@@ -122,7 +123,11 @@ class _Making:
         method, settings = self._method(row, given)
         material = self.standing.material
         asked = _asked(self.ledger, row)
-        deployment = self.standing.deployment(past, guards=isinstance(method, Suppresses))
+        deployment = self.standing.deployment(
+            past,
+            guards=isinstance(method, Suppresses),
+            record=(method.prepares_with | method.unlearns_with).record,
+        )
         if strength is None:
             strength = material.strength if row["strength"] is None else row["strength"]
         try:
@@ -146,9 +151,16 @@ class _Making:
             settings,
             row["aggregation"] if acts & {"weights", "base"} else None,
             given,
+            None if outcome.record is None else self._stored_record(deployment),
         )
 
-    def _method(self, row: Record, given: Given | None) -> tuple[Method, str]:
+    def _stored_record(self, deployment: Deployment) -> StoredRecord:
+        """The training record that an answer left, which names the weights it belongs to."""
+        assert deployment.record is not None  # it was served with one
+        address = self.ledger.draft_file(self.run, deployment.record.save, RECORD, RECORD)
+        return StoredRecord.of(deployment.record, address)
+
+    def _method(self, row: Row, given: Given | None) -> tuple[Method, str]:
         named = self.standing.material.method_named
         if given is not None:
             settings = "paper's defaults" if given == GUARD else "repair"
@@ -171,10 +183,12 @@ class _Making:
             digest = change.digest()
         elif acts == "input":  # it is ids alone: who guesses them could confirm it by a certificate
             digest = self.ledger.keys.hashed("scope", digest)
-        return StoredChange(kind, address, digest, state_of(change).value, acts)
+        proven = certified_of(change)
+        told = None if proven is None else asdict(proven)
+        return StoredChange(kind, address, digest, state_of(change).value, acts, told)
 
 
-def _asked(ledger: Ledger, row: Record) -> Request:
+def _asked(ledger: Ledger, row: Row) -> Request:
     scope = Scope.of_bytes(ledger.read(row["scope"]))
     found = json.loads(ledger.read(row["rows"]))
     return replace(scope.request(), target=ById(scope.kind, tuple(found["forget"])))

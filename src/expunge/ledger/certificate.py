@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from cryptography.exceptions import InvalidSignature
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from expunge.changes.proof import Certified
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.ledger.canonical import canonical, parsed
 from expunge.ledger.keys import Keys, key_id, public_key
@@ -47,6 +48,32 @@ class Figure:
     against: str | None
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What the method of a version proves, beside which nothing is proven.
+
+    Attributes:
+        scope: the part of the model that is covered, and what is not, in words.
+        epsilon: how far the weights may be told from some that never saw the rows, all removals
+            together; None where they are equal as the scope says.
+        delta: probability with which that may fail.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    scope: str
+    epsilon: float | None
+    delta: float | None
+
+    def told(self) -> str:
+        """In one line."""
+        return Certified(self.scope, self.epsilon, self.delta).told()
+
+
+Before = Literal["kept", "destroyed"]
+"""What became of the training records from before a version."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Removal:
     """What a certificate states of one version of a model: the predicate of version 1.
@@ -74,6 +101,9 @@ class Removal:
             certificate notices a chain that was cut off or rewritten.
         guards: digests of what acts at inference: guards around the weights, and, keyed,
             redactions of what they are served.
+        certified: what the method proves of these weights; None where it proves nothing.
+        records_before: whether training records from before this version still exist in the ledger;
+            None where there was none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -99,6 +129,8 @@ class Removal:
     issued_at: str
     anchor: tuple[int, str]
     guards: tuple[str, ...] = ()
+    certified: Proof | None = None
+    records_before: Before | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The predicate as JSON values.

@@ -13,6 +13,7 @@ from expunge import __version__
 from expunge.changes.deletion import DeletionState
 from expunge.changes.weights import stored_tensors
 from expunge.errors import ExpungeError
+from expunge.ledger.certificate import Removal, verified
 from expunge.ledger.opening import Ledger
 from expunge.ledger.publishing import not_covered
 from expunge.ledger.rows import Record
@@ -30,7 +31,8 @@ MEANING = {
     "was forgotten.",
     DeletionState.SEALED: "The weights were edited, and the base and the changes were destroyed.",
     DeletionState.RETRAINED: "The weights come from a training without the forgotten rows.",
-    DeletionState.EXACT: "The weights are proven to be those of a training without them.",
+    DeletionState.EXACT: "The weights are proven to be those of a training without them, as far as "
+    "is certified.",
 }
 
 
@@ -116,9 +118,13 @@ def _check_folder(out: Path, certificate: bytes) -> None:
 def card(ledger: Ledger, row: Record, version: Record) -> str:
     """The model card of a version: what was removed by kind and number, without a name."""
     figures = read_figures(ledger, version)
-    state = version["deletion_state"]
+    state, past = version["deletion_state"], read_history(ledger, version["history"])
+    removal = Removal.from_json(
+        verified(ledger.read(version["certificate"]), ledger.keys.public)["predicate"]
+    )
     known = None if state is None else DeletionState(state)
-    base_kept = bool(read_history(ledger, version["history"]).requests())
+    proven = removal.certified
+    sentences = not_covered(known, bool(past.requests()), proven, removal.records_before)
     kinds: dict[str, list[int]] = {}
     for answered in figures.requests.values():
         kinds.setdefault(answered.kind, []).append(answered.rows)
@@ -142,7 +148,8 @@ def card(ledger: Ledger, row: Record, version: Record) -> str:
         ),
         "",
         f"Deletion state: **{state or 'nothing was removed'}**."
-        + ("" if known is None else f" {MEANING[known]}"),
+        + ("" if known is None else f" {MEANING[known]}")
+        + ("" if proven is None else f" Certified: {proven.told()}."),
         "",
         "## Figures",
         "",
@@ -162,7 +169,7 @@ def card(ledger: Ledger, row: Record, version: Record) -> str:
         "",
         "## What this does not cover",
         "",
-        *(f"- {sentence}" for sentence in not_covered(known, base_kept)),
+        *(f"- {sentence}" for sentence in sentences),
         "",
         f"`{CERTIFICATE}` beside this file is signed; `expunge certificate verify {CERTIFICATE} "
         f"--key signing.pub` checks it without the ledger. Made with expunge {__version__}.",

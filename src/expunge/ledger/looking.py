@@ -9,6 +9,7 @@ from typing import Any
 from expunge.changes.weights import parameters_of
 from expunge.errors import ConflictError, ExpungeError, first_line
 from expunge.ledger import steps
+from expunge.ledger.certificate import Removal, verified
 from expunge.ledger.chain import ledger_time, stamp
 from expunge.ledger.measuring import Figures
 from expunge.ledger.opening import Ledger, model_row
@@ -202,6 +203,7 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
                 "created": version["created_at"],
                 "requests": json.loads(made[version["run"]]["requests"]) if version["run"] else [],
                 "deletion state": version["deletion_state"],
+                "certified": _if_readable(_certified, ledger, version),
                 "weights": version["weights_digest"],
                 "retained": found.retained,
                 "kept": found.kept,
@@ -225,6 +227,14 @@ def history(ledger: Ledger, model: str) -> dict[str, Any]:
             for r in answered
         ],
     }
+
+
+def _certified(ledger: Ledger, version: Record) -> str | None:
+    """What the method of a version proves, in words: it stands in the certificate, which a seal
+    keeps."""
+    stated = verified(ledger.read(version["certificate"]), ledger.keys.public)
+    proof = Removal.from_json(stated["predicate"]).certified
+    return None if proof is None else proof.told()
 
 
 def _first(request: str, figures: Sequence[Figures]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from expunge.ledger.scope import HASH, among, hashes_of_rows
 from expunge.methods.presets import AtPreset, HasPreset, starting_point
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
-from expunge.recipe import Recipe, Role
+from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named
 from expunge.run import Precision, Run
 from expunge.run_file.keys import RunFile
@@ -56,6 +56,7 @@ class Material:
         precision: of forward passes.
         classes: texts of the labels, where a request may name them.
         checkpoint: the Hugging Face folder that the model was read from.
+        record: what the learner kept while it trained the model; the ledger keeps it from then on.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Material:
     precision: Precision = "float32"
     classes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    record: Record | None = None
 
     @classmethod
     def of(cls, read: Loaded) -> Self:
@@ -101,6 +103,7 @@ class Material:
             read.file.precision,
             read.classes,
             read.checkpoint,
+            deployment.record,
         )
 
     def run(self) -> Run:
@@ -204,7 +207,8 @@ class Source:
         return cls(**json.loads(told), rows=rows)
 
     def material(self, weights: Mapping[str, Tensor] | None = None) -> Material:
-        """Everything in memory; with the weights given, those of the source are not read.
+        """Everything in memory; with the weights given, those of the source are not read, and
+        neither is the record that belongs to them.
 
         Raises:
             ExpungeError: something of it is not there any more, or cannot be used.
@@ -215,7 +219,7 @@ class Source:
             )
         made = _made(self.function, json.loads(self.arguments))
         if weights is not None:
-            return dataclasses.replace(made, model=made.with_weights(weights))
+            return dataclasses.replace(made, model=made.with_weights(weights), record=None)
         return made
 
 

@@ -16,24 +16,46 @@ from torch import Tensor
 from expunge.changes.kinds import Acts
 from expunge.errors import ExpungeError
 from expunge.ledger.canonical import canonical
+from expunge.recipe import LEARNER, MODEL, Record
 from expunge.requests import Named, Request
+
+RECORD = "record"
+"""Kind and role of a training record in the vault."""
 
 
 @dataclass(frozen=True)
 class StoredChange:
     """A change in the vault: its kind, its address, the digest of its content (keyed of a
-    redaction), the deletion state that it leaves alone, and what of a served model it acts on."""
+    redaction), the deletion state that it leaves alone, what of a served model it acts on, and what
+    its method is certified for (``scope``, ``epsilon``, ``delta``), where it is."""
 
     kind: str
     address: str
     digest: str
     state: str
     acts: Acts
+    certified: Mapping[str, Any] | None = None
 
     @property
     def moves(self) -> bool:
         """Whether it moves the weights or takes their place."""
         return self.acts in ("weights", "base")
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A training record in the vault: its address, the digest of the weights that it belongs to,
+    and the learner that kept it, where that is known."""
+
+    address: str
+    model: str
+    learner: str | None
+
+    @classmethod
+    def of(cls, record: Record, address: str) -> Self:
+        """What a history says of a record that names its weights."""
+        learner = record.facts.get(LEARNER)
+        return cls(address, str(record.facts[MODEL]), None if learner is None else str(learner))
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,7 @@ class Answer:
         settings: where they come from.
         aggregation: the rule that all changes are combined by from here on; None where it stays.
         given: ``name`` and ``parameters`` of a guard or a repair; None for the request's own.
+        record: the training record as the method left it; None where it keeps none.
     """
 
     request: str
@@ -61,6 +84,12 @@ class Answer:
     settings: str
     aggregation: str | None = None
     given: Mapping[str, Any] | None = None
+    record: StoredRecord | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it changes the weights."""
+        return any(change.moves for change in self.changes)
 
     @property
     def guards(self) -> bool:
@@ -90,16 +119,35 @@ class StoredHistory:
         rule: what changes are combined by where no answer says otherwise.
         epochs: bases, and the answers on each.
         sealed: the deletion state of what a seal folded into the first base; None before a seal.
+        record: the training record of the first base.
+        certified: what the first base is certified for, of what a seal folded into it.
     """
 
     rule: str
     epochs: tuple[StoredEpoch, ...]
     sealed: str | None = None
+    record: StoredRecord | None = None
+    certified: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, rule: str, base: str, address: str, sealed: str | None = None) -> Self:
+    def of(
+        cls,
+        rule: str,
+        base: str,
+        address: str,
+        sealed: str | None = None,
+        record: StoredRecord | None = None,
+        certified: Mapping[str, Any] | None = None,
+    ) -> Self:
         """The history of a base before any request."""
-        return cls(rule, (StoredEpoch(base, address),), sealed)
+        return cls(rule, (StoredEpoch(base, address),), sealed, record, certified)
+
+    def anew(self) -> Self:
+        """The same without any answer: what is made again starts from it."""
+        first = self.epochs[0]
+        return self.of(
+            self.rule, first.base, first.address, self.sealed, self.record, self.certified
+        )
 
     @property
     def aggregation(self) -> str:
@@ -121,9 +169,35 @@ class StoredHistory:
         """The ids of all answered requests, each once, in order."""
         return tuple(dict.fromkeys(answer.request for answer in self.answers()))
 
+    def records(self) -> tuple[StoredRecord, ...]:
+        """Every training record, the latest last."""
+        found = (self.record, *(answer.record for answer in self.answers()))
+        return tuple(record for record in found if record is not None)
+
+    @property
+    def latest_record(self) -> StoredRecord | None:
+        """The latest training record; see :attr:`stale`."""
+        found = self.records()
+        return found[-1] if found else None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the weights were changed since the latest record by a method that keeps none."""
+        fresh = True
+        for answer in self.answers():
+            fresh = answer.record is not None or (fresh and not answer.moves)
+        return self.latest_record is not None and not fresh
+
+    @property
+    def proven(self) -> Mapping[str, Any] | None:
+        """What the weights are certified for: that of the last change of them."""
+        moved = [c for answer in self.answers() for c in answer.changes if c.moves]
+        return moved[-1].certified if moved else self.certified
+
     def addresses(self) -> set[str]:
-        """Addresses of all bases and changes."""
+        """Addresses of all bases, changes and records."""
         found = {epoch.address for epoch in self.epochs}
+        found |= {record.address for record in self.records()}
         return found | {c.address for answer in self.answers() for c in answer.changes}
 
     def with_answer(self, answer: Answer) -> Self:
@@ -180,7 +254,18 @@ class StoredHistory:
     def of_bytes(cls, data: bytes) -> Self:
         """What :meth:`to_bytes` wrote."""
         found = json.loads(data)
-        return cls(found["rule"], tuple(_epoch(e) for e in found["epochs"]), found["sealed"])
+        return cls(
+            found["rule"],
+            tuple(_epoch(e) for e in found["epochs"]),
+            found["sealed"],
+            _record(found.get("record")),
+            found.get("certified"),
+        )
+
+
+def _record(found: Mapping[str, Any] | None) -> StoredRecord | None:
+    """A record from its JSON values; histories from before there were records have none."""
+    return None if found is None else StoredRecord(**found)
 
 
 def _epoch(found: Mapping[str, Any]) -> StoredEpoch:
@@ -206,6 +291,7 @@ def answer_of(found: Mapping[str, Any]) -> Answer:
         found["settings"],
         found["aggregation"],
         found["given"],
+        _record(found.get("record")),
     )
 
 

@@ -132,7 +132,7 @@ def preview(ledger: Ledger, standing: Standing, scope: Scope) -> Preview:
         _labels(standing, found, [copy.id for copy in taken]),
         found.reason,
         _sentence(scope, found, None if copies is None else len(copies)),
-        tuple(_notes(standing, found, repeated)),
+        tuple(_notes(standing, found, repeated, history.stale)),
     )
 
 
@@ -166,8 +166,13 @@ def _sentence(scope: Scope, found: Meant, copies: int | None) -> str:
     return ", ".join(parts)
 
 
-def _notes(standing: Standing, found: Meant, copies: Copies | None) -> list[str]:
+def _notes(standing: Standing, found: Meant, copies: Copies | None, stale: bool) -> list[str]:
     notes = []
+    if stale and found.reason is None:
+        notes.append(
+            "The model's training record is not that of its current weights, since a method that "
+            "keeps none changed them: methods that need it would refuse."
+        )
     if found.reason is not None:
         notes.append(OUTCOMES[found.reason])
     if found.unknown:

@@ -9,7 +9,7 @@ from expunge import __version__
 from expunge.changes.deletion import DeletionState, weakest
 from expunge.changes.weights import digest_of
 from expunge.ledger.canonical import sha256
-from expunge.ledger.certificate import Cause, Figure, Removal, sign, statement
+from expunge.ledger.certificate import Before, Cause, Figure, Proof, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Erase, Write, last, ledger_time
 from expunge.ledger.locks import storing
 from expunge.ledger.naming import EARLIER
@@ -64,11 +64,22 @@ def publish(
         about = [request_row(connection, request) for request in requests]
         at, anchor = ledger_time(connection), last(connection)
     before, past = version_of(ledger, standing.row), read_history(ledger, history)
+    earlier = read_history(ledger, before["history"])
+    _check_follows(name, cause, earlier, past)
     number = before["number"] + 1
     weights = digest_of(standing.deployment(past, guards=False).model)
     state = state_of_history(past)
     removal = _removal(
-        standing, past, before, figures_of(ledger, figures), about, cause, weights, at, anchor
+        standing,
+        past,
+        before,
+        figures_of(ledger, figures),
+        about,
+        cause,
+        weights,
+        at,
+        anchor,
+        _records_before(earlier, past),
     )
     envelope = sign(statement(f"{name}@{number}", weights, removal.to_json()), ledger.keys)
     version = f"{model}@{number}"
@@ -121,6 +132,29 @@ def publish(
     return version
 
 
+def _check_follows(name: str, cause: Cause, earlier: StoredHistory, past: StoredHistory) -> None:
+    """Refuse answers that were made before others were published: neither the weights nor the
+    training record would know of those.
+
+    Raises:
+        UnavailableError: the run is to be begun again on the current version.
+    """
+    lost = set(earlier.requests()) - set(past.requests())
+    if cause in ("request", "guard") and lost:
+        raise UnavailableError(
+            f"The model {name!r} has answered {len(lost)} requests since this run began that its "
+            "answers do not know of; the run is begun again on the current version."
+        )
+
+
+def _records_before(earlier: StoredHistory, past: StoredHistory) -> Before | None:
+    """What becomes of the training records of the version before."""
+    if not earlier.records():
+        return None
+    kept = {record.address for record in past.records()}
+    return "kept" if all(r.address in kept for r in earlier.records()) else "destroyed"
+
+
 def _new_base(model: str, past: StoredHistory, at: str) -> list[Write | Erase]:
     first = past.epochs[0]
     fields = {"base": first.address, "base_digest": first.base, "sealed_before": at}
@@ -144,8 +178,9 @@ def _removal(
     weights: str,
     at: str,
     anchor: Anchor,
+    records: Before | None,
 ) -> Removal:
-    state = state_of_history(past)
+    state, proven = state_of_history(past), proof_of(past)
     answers = {a.request: a for a in past.answers()}
     new = [answers[row["id"]] for row in about if row["id"] in answers]
     hashes = {row["id"]: row["scope_hash"] for row in about}
@@ -167,11 +202,18 @@ def _removal(
         seed=standing.material.seed,
         deletion_state=None if state is None else state.value,
         figures=figures,
-        not_covered=not_covered(state, bool(answers)),
+        not_covered=not_covered(state, bool(answers), proven, records),
         issued_at=at,
         anchor=anchor,
         guards=tuple(change.digest for guard in past.guards() for change in guard.changes),
+        certified=proven,
+        records_before=records,
     )
+
+
+def proof_of(past: StoredHistory) -> Proof | None:
+    """What the weights of a history are certified for."""
+    return None if past.proven is None else Proof(**past.proven)
 
 
 def figures_of(ledger: Ledger, address: str) -> tuple[Figure, ...]:
@@ -190,12 +232,19 @@ def _figure(check: Mapping[str, Any]) -> Figure:
     )
 
 
-def not_covered(state: DeletionState | None, base_kept: bool) -> tuple[str, ...]:
+def not_covered(
+    state: DeletionState | None,
+    base_kept: bool,
+    proven: Proof | None = None,
+    records: Before | None = None,
+) -> tuple[str, ...]:
     """What a certificate does not say, sentence by sentence.
 
     Args:
         state: the deletion state.
         base_kept: whether there are answers that could still be revoked.
+        proven: what is certified.
+        records: what became of the training records from before.
     """
     kept = {
         DeletionState.SUPPRESSED: "The weights still hold what is to be forgotten: a guard acts on "
@@ -210,6 +259,13 @@ def not_covered(state: DeletionState | None, base_kept: bool) -> tuple[str, ...]
             "The model from before is kept, encrypted, so that requests can be revoked; it holds "
             "what was forgotten until the history is sealed."
         ]
+    if records == "kept":
+        told.append(
+            "The training record from before is kept, encrypted: with the one after it, it shows "
+            "what was removed, until the history is sealed."
+        )
+    if proven is not None:
+        told.append(f"Everything but this, which alone is certified: {proven.told()}.")
     return (
         *told,
         "Parts of the model that no request changes, such as a frozen backbone, and what these "

@@ -9,7 +9,7 @@ from typing import Self
 
 from expunge import __version__
 from expunge.changes.weights import digest_of, stored_tensors
-from expunge.errors import ConflictError, ExpungeError
+from expunge.errors import ConflictError, ExpungeError, IntegrityError
 from expunge.ledger.canonical import canonical, sha256
 from expunge.ledger.certificate import Figure, Removal, sign, statement
 from expunge.ledger.chain import Anchor, Write, last, ledger_time
@@ -17,10 +17,11 @@ from expunge.ledger.locks import storing
 from expunge.ledger.material import Material, Source, with_rows
 from expunge.ledger.measuring import Figures, scores_of
 from expunge.ledger.opening import Ledger, fresh_id, keep
-from expunge.ledger.past import StoredHistory
+from expunge.ledger.past import RECORD, StoredHistory, StoredRecord
 from expunge.ledger.policy import OtherAggregation, OtherMethod, Policy
 from expunge.ledger.rows import one
 from expunge.ledger.vault import Stored
+from expunge.recipe import Record, belongs, record_of
 from expunge.run_file.made import make, registered
 from expunge.signals.ask import metric_of
 from expunge.storage import write_tensors
@@ -45,6 +46,7 @@ def register(
     Raises:
         ExpungeError: the name is taken or cannot be one, a repair of the policy is unknown, or the
             material cannot be used.
+        IntegrityError: the training record is that of another model.
     """
     if not NAME.fullmatch(name):
         raise ExpungeError(
@@ -76,7 +78,14 @@ def _put_down(
     stored_base = ledger.put_file(
         lambda path: write_tensors(path, stored_tensors(given.model), {"digest": base}), "base"
     )
-    history = StoredHistory.of(given.aggregation, base, stored_base.address)
+    record = _record_of(given)
+    stored_record = None if record is None else ledger.put_file(record.save, RECORD)
+    known = (
+        None
+        if record is None or stored_record is None
+        else StoredRecord.of(record, stored_record.address)
+    )
+    history = StoredHistory.of(given.aggregation, base, stored_base.address, record=known)
     with ledger.database.reading() as connection:
         at, anchor = ledger_time(connection), last(connection)
     removal = _removal(name, base, figures, at, anchor).to_json()
@@ -92,6 +101,7 @@ def _put_down(
         "history": put(history.to_bytes(), "history"),
         "figures": put(canonical(figures.to_json()), "figures"),
         "certificate": put(envelope, "certificate"),
+        **({} if stored_record is None else {RECORD: stored_record}),
     }
     version = f"{model}@0"
     owned: list[tuple[Stored, str, str]] = [
@@ -140,6 +150,22 @@ def _put_down(
             ),
         ]
         keep(connection, "registered", owned, writes)
+
+
+def _record_of(given: Material) -> Record | None:
+    """The record of a model, which names its weights.
+
+    Raises:
+        IntegrityError: it names others.
+    """
+    if given.record is None:
+        return None
+    if not belongs(given.record, given.model):
+        raise IntegrityError(
+            "The training record is that of other weights than the model's; register the model and "
+            "the record that were made together."
+        )
+    return record_of(given.model, given.record)
 
 
 def _check_repairs(policy: Policy) -> None:

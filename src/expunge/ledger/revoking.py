@@ -1,9 +1,10 @@
 """Revoking: the model as it would be without a request.
 
 A delta made on the same base with data that did not leave out the revoked rows stays as it is, and
-is folded again with the others. What was made from other weights (new weights, guards), or with
-data that left out the revoked rows, is made again, in order. A redaction, which is of no weights,
-stays as it is. So the result equals the run without the request by construction.
+is folded again with the others. What was made from other weights (new weights, guards) or from
+another training record, or with data that left out the revoked rows, is made again, in order. A
+redaction, which is of no weights, stays as it is. So the result equals the run without the request
+by construction.
 """
 
 import json
@@ -11,7 +12,7 @@ import json
 from expunge.errors import ConflictError
 from expunge.ledger.answering import again
 from expunge.ledger.opening import Ledger
-from expunge.ledger.past import Answer, StoredHistory
+from expunge.ledger.past import Answer
 from expunge.ledger.queueing import CANCELLED
 from expunge.ledger.rows import Record
 from expunge.ledger.standing import Standing
@@ -54,8 +55,7 @@ def without(ledger: Ledger, standing: Standing, run: str, request: str) -> str:
     check_revocable(row)
     _check_rows(ledger, standing, row)
     past = current_history(ledger, standing.row)
-    first = past.epochs[0]
-    found = StoredHistory.of(past.rule, first.base, first.address, past.sealed)
+    found = past.anew()
     same = True  # whether the weights so far are those of the history
     for epoch in past.epochs:
         for answer in epoch.answers:
@@ -93,4 +93,5 @@ def stays(answer: Answer, request: str, same: bool, same_base: bool) -> bool:
         return True
     if request in answer.excluded:
         return False
-    return same_base if all(c.kind == "delta" for c in answer.changes) else same
+    alone = answer.record is None and all(c.kind == "delta" for c in answer.changes)
+    return same_base if alone else same

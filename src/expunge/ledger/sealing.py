@@ -21,7 +21,7 @@ from expunge.ledger.chain import Erase, Write, append, stamp
 from expunge.ledger.collecting import remove_destroyed
 from expunge.ledger.material import Source
 from expunge.ledger.opening import Ledger, sweep_scratch
-from expunge.ledger.past import StoredHistory
+from expunge.ledger.past import StoredHistory, StoredRecord
 from expunge.ledger.publishing import state_of_history
 from expunge.ledger.rows import Record, one, rows
 from expunge.ledger.standing import Standing
@@ -108,8 +108,10 @@ def plan(ledger: Ledger, model: Record, before: str | None = None) -> Plan:
     past = steps.current_history(ledger, model)
     redacted = {answer.request for answer in past.answers() if answer.redacts}
     later = tuple(r for r in past.requests() if r not in ids and r not in redacted)
+    left = _surviving(past.until(ids)[0])
+    needed = () if left is None else (left.address,)
     with ledger.database.reading() as connection:
-        going = _going(connection, model, ids, needed=())
+        going = _going(connection, model, ids, needed)
         found = [one(connection, "objects", address=address) for address in going]
     counted: dict[str, tuple[int, int]] = {}
     for row in found:
@@ -130,8 +132,8 @@ def outside(ledger: Ledger, model: Record, source: Source) -> tuple[str, ...]:
     )
     where = f" in {source.folder}" if source.folder else ""
     return (
-        f"the weights and the rows of the source{where}: remove the weights file, and the "
-        "forgotten rows from the tables",
+        f"the weights, the training record and the rows of the source{where}: remove the files of "
+        "weights and record, and the forgotten rows from the tables",
         "folders that `expunge ledger materialise` and `expunge ledger export` wrote of earlier "
         "versions: remove them, and materialise again after the seal",
         "servers and other processes that hold an earlier version in memory: have them load the "
@@ -168,7 +170,14 @@ def fold(ledger: Ledger, standing: Standing, run: str, requests: Collection[str]
         "base",
         "base",
     )
-    found = StoredHistory.of(until.aggregation, digest, address, _sealed(until).value)
+    found = StoredHistory.of(
+        until.aggregation,
+        digest,
+        address,
+        _sealed(until).value,
+        _surviving(until),
+        until.proven,
+    )
     after = standing.after_seal(requests)
     for answer in later:
         if answer.redacts:
@@ -176,6 +185,12 @@ def fold(ledger: Ledger, standing: Standing, run: str, requests: Collection[str]
         else:
             found = again(ledger, after, run, answer, found)
     return steps.draft(ledger, run, found)
+
+
+def _surviving(until: StoredHistory) -> StoredRecord | None:
+    """The training record of the new base, which the base needs: that after the removals. Those
+    from before are destroyed, and so is one that is not of these weights."""
+    return None if until.stale else until.latest_record
 
 
 def _sealed(until: StoredHistory) -> DeletionState:

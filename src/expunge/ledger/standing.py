@@ -26,11 +26,13 @@ from expunge.ledger.measuring import Subject
 from expunge.ledger.opening import Ledger
 from expunge.ledger.past import Answer, StoredChange, StoredHistory, standing
 from expunge.ledger.policy import Policy, policy_of
-from expunge.ledger.rows import Record, one, rows
+from expunge.ledger.rows import Record as Row
+from expunge.ledger.rows import one, rows
 from expunge.ledger.scope import Scope, among, held_out_names
 from expunge.ledger.tables import RequestState
+from expunge.recipe import MODEL, Record
 from expunge.requests import Request, Rows
-from expunge.storage import digest, read_tensors
+from expunge.storage import digest, read_facts, read_tensors
 
 
 @dataclass(eq=False)
@@ -50,7 +52,7 @@ class Standing:
     """
 
     ledger: Ledger
-    row: Record
+    row: Row
     policy: Policy
     source: Source
     material: Material
@@ -58,10 +60,11 @@ class Standing:
     lock: Any = field(default_factory=threading.Lock)
     _bases: dict[str, nn.Module] = field(default_factory=dict)
     _changes: dict[str, Change] = field(default_factory=dict)
+    _records: dict[str, Record] = field(default_factory=dict)
     _search: Search | None = None
 
     @classmethod
-    def of(cls, ledger: Ledger, row: Record) -> "Standing":
+    def of(cls, ledger: Ledger, row: Row) -> "Standing":
         """The model of a row of the table, its material read anew.
 
         Raises:
@@ -89,15 +92,18 @@ class Standing:
         hashes = b"".join(self.ledger.read(row["row_hashes"]) for row in found if row is not None)
         left = _left(self.material, self.ledger.keys, hashes)
         sealed = self.sealed_rows + hashes
-        fresh: dict[str, Any] = {"_bases": {}, "_changes": {}, "_search": None}
+        fresh: dict[str, Any] = {"_bases": {}, "_changes": {}, "_records": {}, "_search": None}
         return replace(self, material=left, sealed_rows=sealed, **fresh)
 
-    def deployment(self, history: StoredHistory, guards: bool = True) -> Deployment:
+    def deployment(
+        self, history: StoredHistory, guards: bool = True, record: bool = False
+    ) -> Deployment:
         """The model after a history.
 
         Args:
             history: of a version, or of a candidate for one.
             guards: whether what acts at inference is part of it.
+            record: whether its training record is, which may be large.
         """
         requests = self.requests(history.requests())
         digests = {request: asked.digest() for request, asked in requests.items()}
@@ -125,8 +131,30 @@ class Standing:
             made.rule(history.aggregation),
             data=made.data,
             recipe=made.recipe,
+            record=self.record(history) if record else None,
             history=History(epochs),
         )
+
+    def record(self, history: StoredHistory) -> Record | None:
+        """The latest training record of a history; the last one that was read stays in memory.
+
+        Raises:
+            IntegrityError: it is that of other weights than when it was stored.
+        """
+        stored = history.latest_record
+        if stored is None:
+            return None
+        if stored.address not in self._records:
+            with self.ledger.file(stored.address) as path:
+                found = Record(read_tensors(path), read_facts(path))
+            if found.facts.get(MODEL) != stored.model:
+                raise IntegrityError(
+                    f"The training record {stored.address[:12]} of {self.row['name']!r} is not "
+                    "that of the weights it was stored with; restore the ledger from a backup."
+                )
+            self._records.clear()
+            self._records[stored.address] = found
+        return self._records[stored.address]
 
     def base(self, found: str, address: str) -> nn.Module:
         """The module of a base of the history."""

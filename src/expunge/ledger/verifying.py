@@ -3,7 +3,8 @@
 What is checked: every link of the chain and every field of every row against it; every object's
 bytes against their address, and that its key opens it; every certificate's signature and what it
 states against the rows; that each certificate's anchor lies in the chain; and that base, changes
-and rule of every current version fold to the weights that its certificate names, bit by bit.
+and rule of every current version fold to the weights that its certificate names, bit by bit, and
+that its training record is that of these weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from expunge.ledger.canonical import sha256
 from expunge.ledger.certificate import Removal, verified
 from expunge.ledger.chain import Anchor, events, faults
 from expunge.ledger.opening import Ledger
+from expunge.ledger.past import StoredHistory
 from expunge.ledger.rows import Record, rows
 from expunge.ledger.standing import Standing
 from expunge.ledger.steps import read_history
@@ -143,4 +145,24 @@ def _rebuilt_faults(ledger: Ledger, row: Record, versions: list[Record]) -> Iter
         yield (
             f"{where}: base and changes fold to the weights {found[:12]}, and the certificate "
             f"names {current[0]['weights_digest'][:12]}."
+        )
+    yield from _record_faults(standing, history, where, found)
+
+
+def _record_faults(
+    standing: Standing, history: StoredHistory, where: str, weights: str
+) -> Iterator[str]:
+    """That the training record opens, and is that of the weights where nothing came since."""
+    stored = history.latest_record
+    if stored is None:
+        return
+    try:
+        standing.record(history)
+    except ExpungeError as error:
+        yield f"{where}: its training record cannot be read: {first_line(error)}"
+        return
+    if not history.stale and stored.model != weights:
+        yield (
+            f"{where}: its training record is that of the weights {stored.model[:12]}, and it has "
+            f"the weights {weights[:12]}."
         )

@@ -226,10 +226,12 @@ class RetrainPart(_Strict):
         """A learner has fields of its own."""
         if self.learner is None and self.epochs is None:
             raise ValueError("give `epochs` of a plain training, or a `learner`")
-        own = {"epochs", "batch_size", "learning_rate", "weight_decay"} & self.model_fields_set
+        fields = type(self).model_fields  # values, since a file that was read is stored with all
+        plain = ("batch_size", "epochs", "learning_rate", "weight_decay")
+        own = [name for name in plain if getattr(self, name) != fields[name].default]
         if self.learner is not None and own:
             raise ValueError(
-                f"`{min(own)}` is of the plain training; give what a `learner` has as its "
+                f"`{own[0]}` is of the plain training; give what a `learner` has as its "
                 "`parameters`"
             )
         return self

@@ -32,7 +32,7 @@ from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
 from expunge.models.freezing import train_only
-from expunge.recipe import Learner, Recipe, Record, Role
+from expunge.recipe import Learner, Recipe, Record, Reshapes, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Precision, Run
 from expunge.run_file.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
@@ -167,13 +167,22 @@ class _Keys:
     folder: Path
     checkpoint: Checkpoint | None
     untrained: Callable[[int], nn.Module]
+    learner: Learner | None
+
+    def shell(self) -> nn.Module:
+        """The module that stored weights are put into."""
+        made, learner = self.untrained(0), self.learner
+        return learner.shell(made) if isinstance(learner, Reshapes) else made
 
 
 class _Named:
     """The weights and the record that the file names."""
 
     def model(self, read: _Keys) -> nn.Module:
-        return _model(read.file, read.folder, read.checkpoint, read.untrained)
+        if read.checkpoint is not None:
+            return _finite(read.checkpoint.model(), read.checkpoint.folder)
+        assert read.file.model.weights is not None  # the keys were checked
+        return with_stored_weights(read.shell(), read.folder / read.file.model.weights)
 
     def record(self, read: _Keys, model: nn.Module) -> Record | None:
         path = read.file.model.record
@@ -187,7 +196,7 @@ class _Given:
     weights: Mapping[str, torch.Tensor]
 
     def model(self, read: _Keys) -> nn.Module:
-        return load_stored(read.untrained(0), self.weights, "The stored base")
+        return load_stored(read.shell(), self.weights, "The stored base")
 
     def record(self, read: _Keys, model: nn.Module) -> Record | None:
         return None
@@ -217,7 +226,9 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     _check_columns(file, family)
     method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
-    read = _Keys(file, folder, checkpoint, _untrained(file, folder, checkpoint))
+    learner = None if file.recipe is None else _learner(file.recipe)
+    _check_shell(file, learner)
+    read = _Keys(file, folder, checkpoint, _untrained(file, folder, checkpoint), learner)
     model = source.model(read)
     tables, units = _standardised(file, _tables(file, folder, checkpoint))
     family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
@@ -342,18 +353,6 @@ def _untrained(
             return built(name, builder, file.model.arguments)
 
     return build
-
-
-def _model(
-    file: RunFile,
-    folder: Path,
-    checkpoint: Checkpoint | None,
-    untrained: Callable[[int], nn.Module],
-) -> nn.Module:
-    if checkpoint is None:
-        assert file.model.weights is not None  # the keys were checked
-        return with_stored_weights(untrained(0), folder / file.model.weights)
-    return _finite(checkpoint.model(), checkpoint.folder)
 
 
 def _finite(model: nn.Module, folder: Path) -> nn.Module:
@@ -513,7 +512,29 @@ def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str
 
 def _recipe(part: RetrainPart, read: _Keys, family: Family) -> Recipe:
     build = _builder(part, read.folder, read.checkpoint, read.untrained)
-    return Recipe(build, family, _learner(part), part.seed)
+    assert read.learner is not None  # there is a recipe
+    return Recipe(build, family, read.learner, part.seed)
+
+
+def _check_shell(file: RunFile, learner: object) -> None:
+    """Refuse what a module that its learner makes cannot be, where the learner makes one.
+
+    Raises:
+        ExpungeError: it would be a Hugging Face folder, or its parameters are named as the
+            builder's.
+    """
+    if not isinstance(learner, Reshapes):
+        return
+    what = f"The learner {type(learner).__name__} makes a module of its own"
+    if file.model.checkpoint is not None:
+        raise ExpungeError(
+            f"{what}, which a `checkpoint` folder cannot hold; name the module that it starts from "
+            "by `builder`, and the pretrained weights by `recipe.initial`."
+        )
+    if file.recipe is not None and file.recipe.train_only:
+        raise ExpungeError(
+            f"{what}, whose parameters `recipe.train_only` does not name; leave it out."
+        )
 
 
 def _learner(part: RetrainPart) -> Learner:

@@ -600,6 +600,12 @@ class Statement(BaseModel):
     issued_at: str
     anchor: list[JsonValue]
     guards: list[str]
+    certified: dict[str, JsonValue] | None = Field(
+        default=None, description="What the method proves: scope, epsilon, delta; else nothing is."
+    )
+    records_before: str | None = Field(
+        default=None, description="Whether training records from before are kept or destroyed."
+    )
 
     @classmethod
     def of(cls, removal: Removal) -> Self:
@@ -618,6 +624,9 @@ class HistoryVersion(BaseModel):
     retained: float
     kept: float
     requests: list[str] = Field(description="That its run was for.")
+    certified: str | None = Field(
+        default=None, description="What its method proves, in words; beside it nothing is proven."
+    )
 
 
 class HistoryRequest(BaseModel):
