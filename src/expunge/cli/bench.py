@@ -8,6 +8,7 @@ import typer
 from expunge.benchmarks import (
     continual_digits,
     near_duplicates,
+    speed_acu,
     speed_aggregation,
     speed_classification,
     speed_language,
@@ -31,6 +32,7 @@ from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
 from expunge.benchmarks.worst_case import protocol as worst_case_protocol
 from expunge.benchmarks.worst_case import tables as worst_case_tables
 from expunge.cli import (
+    bench_acu,
     bench_amnesia,
     bench_attacks,
     bench_concepts,
@@ -62,6 +64,7 @@ app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain
 app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
 app.command("facts")(bench_facts.facts)
 app.command("identity")(bench_identity.identity)
+app.command("acu")(bench_acu.acu)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
 app.command("concepts")(bench_concepts.concepts)
@@ -72,6 +75,21 @@ app.command("smoothing")(bench_smoothing.smoothing)
 app.command("tofu")(bench_language.tofu)
 app.command("muse")(bench_language.muse)
 app.command("wmdp")(bench_language.wmdp)
+
+
+@speed.command("acu")
+def speed_of_acu(
+    rows: Annotated[int, typer.Option(min=100, help="Rows of Fashion-MNIST.")] = 60_000,
+    width: Annotated[int, typer.Option(min=16, help="Random features.")] = 2048,
+    repeats: Annotated[int, typer.Option(min=1, help="Of a request.")] = 5,
+    json: JsonPath = None,
+) -> None:
+    """ACU: a request of ten rows against a ridge head learned anew from 60,000."""
+    result = speed_acu.run(rows, width, repeats, console.print)
+    title, columns, cells, below = speed_acu.table(result)
+    console.print(table(title, columns, cells))
+    console.print(below, soft_wrap=True)
+    write_json(json, result)
 
 
 @speed.command("aggregation")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.weights import digest_of, with_weights
+from expunge.changes.weights import with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.abilities import Family, HasLogits, able
@@ -85,11 +85,7 @@ def with_head(model: nn.Module, weights: Tensor) -> nn.Module:
     """A copy of the model whose last linear layer has these weights (d, C), rounded to its type."""
     name, head = head_of(model)
     inner = f"{name}." if name else ""
-    values = {f"{inner}weight": weights[: head.in_features].T}
-    if head.bias is not None:
-        values[f"{inner}bias"] = weights[-1]
-    rounded = {n: v.to(head.weight.dtype).contiguous() for n, v in values.items()}
-    return with_weights(model, rounded)
+    return with_weights(model, {f"{inner}{n}": v for n, v in _of(head, weights).items()})
 
 
 def check_head(model: nn.Module, weights: Tensor) -> None:
@@ -98,9 +94,12 @@ def check_head(model: nn.Module, weights: Tensor) -> None:
     Raises:
         IntegrityError: they are not.
     """
-    _, classes = width_of(model)
-    fits = weights.shape == (width_of(model)[0], classes)
-    if not fits or digest_of(with_head(model, weights)) != digest_of(model):
+    _, head = head_of(model)
+    fits = weights.shape == (width_of(model)[0], head.out_features) and all(
+        torch.equal(getattr(head, name).detach().cpu(), value)
+        for name, value in _of(head, weights).items()
+    )
+    if not fits:
         raise IntegrityError(
             "The head of this model is not the one of the training record; give the model and "
             "the record that were made together."
@@ -127,6 +126,14 @@ def check_bits(
             f"of {block}, so that a later removal would not take away what was added. Give blocks "
             "of 1 row, or a model in which rows do not meet."
         )
+
+
+def _of(head: nn.Linear, weights: Tensor) -> dict[str, Tensor]:
+    """Weights (d, C) as the tensors of a layer, rounded to its type."""
+    values = {"weight": weights[: head.in_features].T}
+    if head.bias is not None:
+        values["bias"] = weights[-1]
+    return {name: value.to(head.weight.dtype).contiguous() for name, value in values.items()}
 
 
 def _check_labels(labels: Tensor, head: nn.Linear) -> None:

@@ -37,7 +37,7 @@ from expunge.learning.supervised.last_layer import (
     with_head,
 )
 from expunge.learning.supervised.ridge import SOLVERS, Chunk, Resolve, Sign, Solved, Solver, Sums
-from expunge.recipe import Record, Role, Trained
+from expunge.recipe import LEARNER, Record, Role, Trained
 from expunge.run import Run
 
 GATHERED = 1024
@@ -188,7 +188,7 @@ class RidgeHead:
         if solved.inverse is not None:
             tensors["inverse"] = solved.inverse
         facts = {
-            "learner": self.name,
+            LEARNER: self.name,
             "ridge": self.ridge,
             "solver": {"name": self.solver.name, **asdict(self.solver)},  # type: ignore[call-overload]
             "below": self.below,
@@ -251,7 +251,7 @@ def rounded(features: Tensor, bits: int) -> Tensor:
 
 
 def _check(record: Record | None) -> Record:
-    if record is None or record.facts.get("learner") != RidgeHead.name:
+    if record is None or record.facts.get(LEARNER) != RidgeHead.name:
         given = (
             "no record was given"
             if record is None
