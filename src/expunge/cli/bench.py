@@ -39,6 +39,7 @@ from expunge.cli import (
     bench_continual_vlm,
     bench_facts,
     bench_identity,
+    bench_label_free,
     bench_language,
     bench_real_facts,
     bench_regression,
@@ -68,6 +69,7 @@ app.command("acu")(bench_acu.acu)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
 app.command("concepts")(bench_concepts.concepts)
+app.command("label-free")(bench_label_free.label_free)
 app.command("real-facts")(bench_real_facts.real_facts)
 app.command("regression")(bench_regression.regression)
 app.command("service")(bench_service.service)

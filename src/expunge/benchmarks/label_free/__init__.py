@@ -1,0 +1,1 @@
+"""Forgetting without labels: representation alignment beside methods that read labels."""
