@@ -84,7 +84,7 @@ class Reshapes(Protocol):
     """A learner that returns a module of another architecture than the one it is given, such as an
     ensemble of it."""
 
-    def shell(self, model: nn.Module) -> nn.Module:
+    def architecture(self, model: nn.Module) -> nn.Module:
         """A module as :meth:`Learner.fit` returns it for ``model``, for weights that were stored;
         its own are of no use."""
         ...

@@ -271,7 +271,7 @@ class Halves:
 
     epochs: int = 3
 
-    def shell(self, model: nn.Module) -> nn.Module:
+    def architecture(self, model: nn.Module) -> nn.Module:
         return Mean([copy.deepcopy(model) for _ in range(2)])
 
     def fit(

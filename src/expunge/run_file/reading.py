@@ -172,7 +172,7 @@ class _Keys:
     def shell(self) -> nn.Module:
         """The module that stored weights are put into."""
         made, learner = self.untrained(0), self.learner
-        return learner.shell(made) if isinstance(learner, Reshapes) else made
+        return learner.architecture(made) if isinstance(learner, Reshapes) else made
 
 
 class _Named:
