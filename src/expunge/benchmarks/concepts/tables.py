@@ -5,12 +5,12 @@ from statistics import fmean
 from typing import Any
 
 from expunge.benchmarks.concepts.protocol import right
-from expunge.benchmarks.concepts.work import CONCEPTS, DRAWN, LEFT, POISONED, TUNED, WHOLE
+from expunge.benchmarks.concepts.work import LADDER, POISONED, TUNED
 from expunge.benchmarks.facts.tables import Spread, Table
 
-COLUMNS = (
-    "forget", "class", "retain", "others", "entropy", "to one class", "to the nearest",
-    "to the fixed", "activation distance", "loss MIA", "probe", "brought back",
+LEFT_OF_IT = ("forget", "class", "retain", "others", "loss MIA", "probe", "brought back")
+WHERE_IT_GOES = (
+    "entropy", "to one class", "to the nearest", "to the fixed", "activation distance",
 )  # fmt: skip
 
 CAPTION = (
@@ -21,21 +21,22 @@ CAPTION = (
     "balanced accuracy of a linear probe for the class on what the last layer is given, .5 is "
     "chance. brought back: share of the class that a constant added to its logit brings back at 5 "
     "% of the others. mean±sd over seeds; random half: three a seed. whole class: random labels on "
-    "all rows, as many steps."
+    "all rows, as many steps. other half: carries the concepts least; confident half: largest "
+    "log-odds of the class."
 )
-
-LADDER = (WHOLE, DRAWN, CONCEPTS, LEFT)
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """Title, columns and rows of what is printed."""
     found: list[Table] = []
     for name, its in result["worlds"].items():
-        rows: list[Sequence[object]] = [
-            [row, *_figures(its, row)] for row in ("original", "oracle", TUNED, *POISONED)
-        ]
         about = f"{name}: {its['request']} forgotten, rate {its['rate']}"
-        found.append((about, ["", *COLUMNS], rows))
+        for title, columns in (("", LEFT_OF_IT), (", where it goes", WHERE_IT_GOES)):
+            rows: list[Sequence[object]] = [
+                [row, *_figures(its, row, columns)]
+                for row in ("original", "oracle", TUNED, *POISONED)
+            ]
+            found.append((about + title, ["", *columns], rows))
         steps: list[Sequence[object]] = [
             [rate, *_rung(levels)] for rate, levels in its["ladder"].items()
         ]
@@ -50,11 +51,11 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     return [CAPTION, *(_sentence(name, its) for name, its in result["worlds"].items())]
 
 
-def _figures(its: Mapping[str, Any], row: str) -> list[str]:
+def _figures(its: Mapping[str, Any], row: str, columns: Sequence[str]) -> list[str]:
     """Mean and deviation over seeds, each seed's halves averaged first."""
     seeds: Sequence[Any] = [seed["rows"][row] for seed in its["seeds"]]
     shown = []
-    for column in COLUMNS:
+    for column in columns:
         values = [[half[column] for half in seed] for seed in seeds]
         known = [fmean(seed) for seed in values if None not in seed]
         shown.append(str(Spread.of(known)) if known else "-")
@@ -86,9 +87,18 @@ def _concepts(name: str, its: Mapping[str, Any]) -> Table:
 
 def _sentence(name: str, its: Mapping[str, Any]) -> str:
     found = its["verdict"]
-    less, cost, other = (Spread.of(found[key]) for key in ("less", "cost", "other half"))
+    said = {key: _fine(values) for key, values in found.items() if key != "verdict"}
+    beyond = "more than" if min(found["beyond confidence"]) > 0 else "no more than"
     return (
         f"{name}: rows chosen by concepts forget better than random ones: {found['verdict']}. Over "
-        f"all rates the class is answered less by {less} (the half that carries them least: "
-        f"{other}), the other classes by {cost}."
+        f"all rates the class is answered less by {said['less']} (the half that carries them "
+        f"least: {said['other half']}; the confident half: {said['confident half']}), the other "
+        f"classes by {said['cost']}. They forget {beyond} the rows of which the model is surest, "
+        f"for which no concept is needed: less by {said['beyond confidence']}."
     )
+
+
+def _fine(values: Sequence[float]) -> str:
+    """Mean and deviation with three decimals: differences are small."""
+    found = Spread.of(values)
+    return f"{found.mean:.3f}±{found.sd:.3f}"

@@ -24,6 +24,7 @@ from expunge.data.samples import Samples
 from expunge.deployment import Deployment
 from expunge.descent.length import batches_of
 from expunge.errors import IntegrityError
+from expunge.families.from_logits import log_odds
 from expunge.learning.concepts.inference import Inferred
 from expunge.methods.concept_poisoning import (
     Carriers,
@@ -44,17 +45,22 @@ from expunge.run import Run
 from expunge.signals.ask import predict
 from expunge.storage import Bundle
 
-EPOCHS, BATCH, BESIDE = 40, 16, 4.0
-"""Passes over a half of the class, poisoned rows a step, and retained rows for each of them."""
+BATCH, BESIDE = 16, 4.0
+"""Poisoned rows a step, and retained rows for each of them."""
 
 HALVES = 3
 """Random halves a seed."""
 
 CONCEPTS, DRAWN, LEFT, WHOLE = "concept half", "random half", "other half", "whole class"
+SURE = "confident half"
 ONCE, NEAREST, FIXED = "concept half, labels once", "concept half, nearest", "concept half, fixed"
 TUNED = "fine-tune"
-POISONED = (WHOLE, DRAWN, CONCEPTS, LEFT, ONCE, NEAREST, FIXED)
-"""The rows of poison. "other half": the one that carries the concepts least, a control."""
+LADDER = (WHOLE, DRAWN, CONCEPTS, LEFT, SURE)
+"""The rows of poison that are compared at every rate. Two are controls: "other half" carries the
+concepts least; to the rows of "confident half" the model itself gives the largest log-odds of their
+class, for which no concept is needed."""
+
+POISONED = (*LADDER, ONCE, NEAREST, FIXED)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Place:
             "digest": self.digest,
             "request": self.its.world.request("class").digest(),
             "concepts": {name: int(held.sum()) for name, held in self.its.concepts.items()},
-            "budget": [EPOCHS, BATCH, BESIDE, HALVES],
+            "budget": [self.its.epochs, BATCH, BESIDE, HALVES],
         }
 
 
@@ -188,10 +194,17 @@ class Prepared:
                 for i in range(HALVES)
             ]
             return [Chosen(tuple(sorted(draw[: len(chosen)].tolist()))) for draw in draws]
-        if row == LEFT:
-            order = self.inferred.carrying(MostAttributed().top).argsort(stable=True)
+        if row in (LEFT, SURE):
+            carried = self.inferred.carrying(MostAttributed().top)
+            order = (carried if row == LEFT else -self._odds()).argsort(stable=True)
             return [Chosen(tuple(sorted(order[: len(chosen)].tolist())))]
         return [Chosen(tuple(chosen.tolist()))]
+
+    def _odds(self) -> Tensor:
+        """The model's own log-odds (m,) of the class of each row to be forgotten."""
+        problem = self.problem
+        found = predict(problem.family, problem.model, problem.data[Role.FORGET], Run(self.seed))
+        return log_odds(found.logits[0].double(), found.labels)
 
     def labels(self, row: str) -> Labels:
         """The labels of a row of poison."""
@@ -210,7 +223,7 @@ class Prepared:
     def methods(self, row: str, rate: float) -> list[Method]:
         """What a row stands for: one method, or one a random half."""
         half = len(MostAttributed().rows(self.found, Run(self.seed)))
-        steps = EPOCHS * batches_of(half, BATCH)
+        steps = self.place.its.epochs * batches_of(half, BATCH)
         if row == TUNED:
             size = round(BATCH * (1 + BESIDE))
             whole = batches_of(len(self.problem.data[Role.RETAIN]), size)
@@ -246,7 +259,7 @@ def quick(place: Place, model: nn.Module, seed: int, part: Part) -> Figures:
 
 @dataclass(frozen=True)
 class Laddering:
-    """Poison the original of a seed at one learning rate, every row; and look at accuracies."""
+    """Poison the original of a seed at one learning rate, and look at accuracies."""
 
     place: Place
     rate: float
@@ -260,14 +273,14 @@ class Laddering:
 
     def depends_on(self) -> Mapping[str, object]:
         """World, rate, seed, the code of the method."""
-        own = {"rate": self.rate, "seed": self.seed, "source": self.source, "rows": list(POISONED)}
+        own = {"rate": self.rate, "seed": self.seed, "source": self.source, "rows": list(LADDER)}
         return {**self.place.facts(), **own}
 
     def done(self) -> Result:
         """Accuracies on validation and test rows by row of poison, one for each random half."""
         prepared = Prepared.of(self.place, self.seed)
         found: dict[str, list[dict[str, Figures]]] = {}
-        for row in (*POISONED, TUNED):
+        for row in LADDER:
             found[row] = []
             for method in prepared.methods(row, self.rate):
                 model = prepared.answered(method)

@@ -45,12 +45,14 @@ class ConceptWorld:
         concepts: truth values (n,) of the n validation rows, by the name of the concept.
         target: the class that a fixed target takes: the first of the others.
         rates: learning rates that are tried.
+        epochs: passes over a half of the class.
     """
 
     world: World
     concepts: Mapping[str, Tensor]
     target: int
     rates: tuple[float, ...]
+    epochs: int
 
     @functools.cached_property
     def examples(self) -> dict[Role, Samples]:
@@ -75,7 +77,7 @@ def digits() -> ConceptWorld:
     """Handwritten digits; the threes go; concepts follow from pixels."""
     world = shared.world("digits")
     images = world.validation.batch(torch.arange(len(world.validation)), {"image"})["image"]
-    return _known(world, geometric_concepts(images), 0, (1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
+    return _known(world, geometric_concepts(images), 0, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), 40)
 
 
 PUT_TOGETHER = ("glasses", "beard", "style", "hair")
@@ -114,7 +116,7 @@ def people() -> ConceptWorld:
         parts,
         {"class": Request(WHO[BOTH], Rows("label", (str(BOTH),)), labels=(BOTH,))},
     )
-    return _known(world, _worn(parts[1][1]), 0, (3e-3, 1e-2, 3e-2))
+    return _known(world, _worn(parts[1][1]), 0, (1e-3, 3e-3, 1e-2), 20)
 
 
 def _worn(table: datasets.Dataset) -> dict[str, Tensor]:
@@ -187,7 +189,7 @@ def newsgroups() -> ConceptWorld:
         parts,
         {"class": Request("space", Rows("subject", ("sci.space",)), labels=(SPACE,))},
     )
-    return _known(world, _topics(tables[1]), 0, (3e-3, 1e-2, 3e-2))
+    return _known(world, _topics(tables[1]), 0, (3e-3, 1e-2, 3e-2, 1e-1), 10)
 
 
 def _of_groups(table: datasets.Dataset) -> datasets.Dataset:
@@ -211,7 +213,11 @@ WORLDS: Mapping[str, Callable[[], ConceptWorld]] = {
 
 
 def _known(
-    world: World, concepts: Mapping[str, Tensor], target: int, rates: tuple[float, ...]
+    world: World,
+    concepts: Mapping[str, Tensor],
+    target: int,
+    rates: tuple[float, ...],
+    epochs: int,
 ) -> ConceptWorld:
     """The world with those of the concepts that enough rows have and lack."""
     enough = {
@@ -219,7 +225,7 @@ def _known(
         for name, held in concepts.items()
         if FEWEST <= int(held.sum()) <= len(held) - FEWEST
     }
-    return ConceptWorld(world, enough, target, rates)
+    return ConceptWorld(world, enough, target, rates, epochs)
 
 
 def _colour_cnn(seed: int) -> nn.Module:
