@@ -124,7 +124,7 @@ def test_an_oracle_never_sees_the_class(place: Place) -> None:
 
 
 def test_jobs_are_found_again_under_what_they_depend_on(place: Place) -> None:
-    jobs = [
+    jobs: list[Making | Laddering | Reading] = [
         Making(place, False, 0),
         Making(place, True, 0),
         Making(place, True, 1),
@@ -150,6 +150,7 @@ def test_what_is_read_is_shown(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     assert set(rows) == {"original", "oracle", TUNED, *POISONED}
     assert rows["original"][0]["class"] > 0.8
     assert rows["oracle"][0]["class"] == rows["oracle"][0]["forget"] == 0
+    assert rows[TUNED][0]["class"] > rows[WHOLE][0]["class"]  # the same steps without the poison
     assert rows["oracle"][0]["probe"] > 0.8  # of a class that it never saw
     assert rows["original"][0]["activation distance"] > rows["oracle"][0]["activation distance"]
     for half in rows[WHOLE]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,10 @@ from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes.weights import load_stored, stored_tensors
 from expunge.data.samples import Samples
 from expunge.deployment import Deployment
-from expunge.descent.length import batches_of
+from expunge.descent.given_labels import LabelsAmong
+from expunge.descent.length import Steps, batches_of
+from expunge.descent.loop import Descent
+from expunge.descent.optimisers import SGD
 from expunge.errors import IntegrityError
 from expunge.families.from_logits import log_odds
 from expunge.learning.concepts.inference import Inferred
@@ -37,8 +41,7 @@ from expunge.methods.concept_poisoning import (
     Poisoned,
     Redrawn,
 )
-from expunge.methods.fine_tune import FineTune
-from expunge.methods.protocol import Method, unlearn
+from expunge.methods.protocol import ByDescent, Method, unlearn
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -73,6 +76,31 @@ class Chosen:
     def rows(self, poisoned: Poisoned, run: Run) -> Tensor:
         """The positions."""
         return torch.tensor(self.places)
+
+
+@dataclass(frozen=True)
+class RetainedAlone(ByDescent):
+    """The steps of poison without the poison: fine-tuning on the retained rows beside it.
+
+    Args:
+        steps: as many.
+        learning_rate: of SGD.
+    """
+
+    name: ClassVar[str] = TUNED
+    paper: ClassVar[str] = "a control"
+
+    steps: int
+    learning_rate: float
+    sequential: bool = False
+
+    def descent(self) -> Descent:
+        """The retain term of :class:`~expunge.methods.concept_poisoning.Poisoning`."""
+        retained = ConceptPoisoning(batch_size=BATCH, retain_ratio=BESIDE)
+        [player] = retained.descent(LabelsAmong(())).players
+        sgd = SGD(self.learning_rate)
+        alone = replace(player, forget=None, optimiser=sgd)
+        return Descent(alone, length=Steps(self.steps), batch_size=BATCH)
 
 
 @dataclass(frozen=True)
@@ -225,9 +253,7 @@ class Prepared:
         half = len(MostAttributed().rows(self.found, Run(self.seed)))
         steps = self.place.its.epochs * batches_of(half, BATCH)
         if row == TUNED:
-            size = round(BATCH * (1 + BESIDE))
-            whole = batches_of(len(self.problem.data[Role.RETAIN]), size)
-            return [FineTune(max(1, round(steps / whole)), rate, batch_size=size)]
+            return [RetainedAlone(steps, rate)]
         found: list[Method] = []
         for carriers in self.halves(row):
             count = len(carriers.rows(self.found, Run(self.seed)))
