@@ -13,6 +13,7 @@ from expunge.changes.history import History
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.data.samples import Batch, TensorSamples
+from expunge.descent.factors import Shape, linear_layers, with_factors
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
 from expunge.descent.player import Matching, Player, Setting
@@ -24,10 +25,7 @@ from expunge.methods.low_rank import (
     GradientDifferenceLora,
     LowRankMethod,
     NPOLora,
-    Shape,
-    linear_layers,
     over_factors,
-    with_factors,
 )
 from expunge.methods.npo import NPORetain
 from expunge.methods.protocol import ByDescent, unlearn

@@ -142,7 +142,7 @@ def with_untouchable(problem: Problem, *roles: Role) -> Problem:
 
 
 def test_every_registered_method_is_tried_here() -> None:
-    elsewhere = {"acu", "certified-removal"}  # which need the record of a learner of heads
+    elsewhere = {"acu", "certified-removal", "s3t", "s3t-or-retrain", "sisa"}  # which need a record
     others = {*LANGUAGE_METHODS, *NUMBER_METHODS}
     assert set(FAST) | elsewhere | others == set(registry.names("methods"))
 

@@ -20,11 +20,11 @@ from expunge.changes.weights import digest_of
 from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
 from expunge.descent.factor_terms import Orthogonality
+from expunge.descent.factors import Shape, with_factors
 from expunge.descent.player import Setting
 from expunge.descent.random_answers import RandomAnswers
 from expunge.errors import ExpungeError
 from expunge.families.language import IGNORED
-from expunge.methods.low_rank import Shape, with_factors
 from expunge.methods.o3 import O3, O3Published
 from expunge.methods.o3_detector import _layered, prompt_end
 from expunge.problem import Problem

@@ -48,7 +48,17 @@ from expunge.requests import Request, Rows
 from expunge.run import Run
 
 CLASS = Request("the threes", Rows("label", ("3",)))
-WITHOUT = ("acu", "certified-removal", "guardrail", "redact", "retrain", *LANGUAGE_METHODS)
+WITHOUT = (
+    "acu",
+    "certified-removal",
+    "guardrail",
+    "redact",
+    "retrain",
+    "s3t",
+    "s3t-or-retrain",
+    "sisa",
+    *LANGUAGE_METHODS,
+)
 """The first have no field that a model could make wrong; the others are not for classifiers."""
 
 LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(

@@ -677,11 +677,12 @@ class SliceTree:
         ...
 
     def best(self, shard: int) -> tuple[int, ...]:
-        """The longest prefix that is left.
+        """The longest prefix that is left; empty where the shard is dead."""
+        ...
 
-        Raises:
-            ExpungeError: no sequence of any shard is left; retrain.
-        """
+    @property
+    def dead(self) -> bool:
+        """Whether no sequence of any shard is left; retrain."""
         ...
 
 
@@ -693,8 +694,12 @@ class ShardedSlices:
     slices: int = 6
     budget: int = 6
     rank: int = 16
+    alpha: float = 16.0
+    dropout: float = 0.1
+    targets: tuple[str, ...] = ("query", "value")
     learning_rate: float = 2e-4
     epochs: int = 15
+    batch_size: int = 128
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
@@ -703,14 +708,21 @@ class ShardedSlices:
 
 @dataclass(frozen=True)
 class S3T:
-    """Reads the ids of the forget set and the record; no row, no gradient."""
+    """Reads the ids of the forget set and the record; no row, no gradient. ``otherwise`` answers
+    once nothing is left, with its own access; without it such a request is refused."""
 
     name: ClassVar[str] = "s3t"
     paper: ClassVar[str] = "Basu Roy Chowdhury et al. 2025, Towards Scalable Exact Unlearning"
     sequential: ClassVar[bool] = True
     needs: ClassVar[Abilities] = ()
     prepares_with: ClassVar[Access] = Access()
-    unlearns_with: ClassVar[Access] = Access({Role.FORGET: IDS}, record=True)
+
+    otherwise: Method | None = None
+
+    @property
+    def unlearns_with(self) -> Access:
+        own = Access({Role.FORGET: IDS}, record=True)
+        return own if self.otherwise is None else own | self.otherwise.unlearns_with
 
     def prepare(self, problem: Problem, run: Run) -> Artifact: ...
 

@@ -43,6 +43,7 @@ from expunge.cli import (
     bench_language,
     bench_real_facts,
     bench_regression,
+    bench_s3t,
     bench_service,
     bench_smoothing,
 )
@@ -72,6 +73,7 @@ app.command("concepts")(bench_concepts.concepts)
 app.command("label-free")(bench_label_free.label_free)
 app.command("real-facts")(bench_real_facts.real_facts)
 app.command("regression")(bench_regression.regression)
+app.command("s3t")(bench_s3t.s3t)
 app.command("service")(bench_service.service)
 app.command("smoothing")(bench_smoothing.smoothing)
 app.command("tofu")(bench_language.tofu)

@@ -25,6 +25,7 @@ from expunge.changes.branches import thin
 from expunge.changes.guarded import unguarded
 from expunge.changes.weights import digest_of
 from expunge.descent.factor_terms import Orthogonality
+from expunge.descent.factors import Shape
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
@@ -32,7 +33,7 @@ from expunge.descent.player import On, Player
 from expunge.descent.random_answers import RandomAnswers
 from expunge.descent.sources import NoRows
 from expunge.families.abilities import HasAnswers, HasLoss
-from expunge.methods.low_rank import Shape, descended
+from expunge.methods.low_rank import descended
 from expunge.methods.o3_detector import Fitting
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import LogUniform, Range, WholeNumber

@@ -24,12 +24,13 @@ from expunge.changes.detector import Detector, Layered, Reader, Usual, standardi
 from expunge.data.encoding import prompt_tokens
 from expunge.data.samples import Samples, batches
 from expunge.descent.contrast_terms import ContrastiveEntropy, readable
+from expunge.descent.factors import Shape, linear_layers
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW, Linear
 from expunge.descent.player import Player
 from expunge.errors import ExpungeError
-from expunge.methods.low_rank import Shape, descended, linear_layers
+from expunge.methods.low_rank import descended
 from expunge.models.modes import evaluating
 from expunge.problem import Problem
 from expunge.recipe import Role

@@ -35,9 +35,9 @@ from expunge.data.mapping import Columns
 from expunge.data.prompts import refusals_of
 from expunge.data.samples import ROW, TensorSamples, batches
 from expunge.deployment import Deployment
+from expunge.descent.factors import linear_layers
 from expunge.errors import ExpungeError
 from expunge.families.language import Language
-from expunge.methods.low_rank import linear_layers
 from expunge.models.checkpoint import Checkpoint
 from expunge.models.modes import evaluating
 from expunge.requests import Request, Rows
