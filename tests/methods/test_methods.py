@@ -69,7 +69,7 @@ FAST: dict[str, Method] = {
     "boundary-shrink": BoundaryShrink(epochs=2, learning_rate=1e-3),
     "cf-k": CfK(epochs=1),
     "concept-poisoning": ConceptPoisoning(epochs=1),
-    "concept-poisoning-targeted": ConceptPoisoningTargeted(epochs=1),
+    "concept-poisoning-target": ConceptPoisoningTargeted(epochs=1),
     "confined-negation": ConfinedNegation(4, 1e-3),
     "dmm": DMM(HalfDataModels(8, engine="stacked"), epochs=1),
     "eu-k": EuK(epochs=1),

@@ -69,7 +69,7 @@ LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
 REFUSES = ("scrub",)
 """Finds no rate here at which the class goes, and says so."""
 
-ELSEWHERE = ("concept-poisoning", "concept-poisoning-targeted", "dmm", *NUMBER_METHODS)
+ELSEWHERE = ("concept-poisoning", "concept-poisoning-target", "dmm", *NUMBER_METHODS)
 """They need examples of concepts, train a thousand models before any request, or are for numbers:
 their presets are tried in tests of their own."""
 

@@ -445,7 +445,7 @@ class ConceptPoisoningTargeted(Poisoning):
             :class:`OneClass`.
     """
 
-    name: ClassVar[str] = "concept-poisoning-targeted"
+    name: ClassVar[str] = "concept-poisoning-target"
 
     labels: NearestClass | OneClass | Labels = field(default_factory=NearestClass)
 

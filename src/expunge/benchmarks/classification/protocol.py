@@ -33,7 +33,7 @@ LEFT_OUT = {
     "guardrail": "it leaves the weights as they are, and weights are compared",
     "redact": "it leaves the weights as they are, and weights are compared",
     "concept-poisoning": "it needs examples of concepts (`expunge bench concepts`)",
-    "concept-poisoning-targeted": "it needs examples of concepts (`expunge bench concepts`)",
+    "concept-poisoning-target": "it needs examples of concepts (`expunge bench concepts`)",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
 }
 LEFT_OUT |= dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")

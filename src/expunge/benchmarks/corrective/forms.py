@@ -127,7 +127,7 @@ that the expected direction was measured with."""
 
 LEFT_OUT = (
     "concept-poisoning",
-    "concept-poisoning-targeted",
+    "concept-poisoning-target",
     "dmm",
     "guardrail",
     "redact",
