@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from expunge.aggregation.compose import compose
@@ -18,7 +19,7 @@ from expunge.aggregation.protocol import Aggregation
 from expunge.changes.deletion import DeletionState, state_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History, Served
-from expunge.changes.kinds import Guard, Replacement
+from expunge.changes.kinds import Guard, Replacement, acts_on
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
@@ -120,8 +121,8 @@ class Deployment:
             data[Role.TRAIN] = self.train
         elif Role.TRAIN in _access(method).roles:
             data[Role.TRAIN] = self.train.select(rows.train)
-        if _access(method).record:  # the record has no row of an earlier request any more
-            data[Role.FORGET] = self.train.select(_still_there(request, rows))
+        if _access(method).record:
+            data[Role.FORGET] = self.train.select(self._still_there(request, rows))
         start = self.model if method.sequential else self.base
         problem = Problem(
             start,
@@ -194,6 +195,38 @@ class Deployment:
             self._artifacts.clear()
         return entry
 
+    def _left_weights(self) -> set[int]:
+        """Positions of the rows that are in no weights and no record any more.
+
+        New weights took out the rows of their own request, and a training anew those of every
+        request before it. What acts at inference takes nothing out. Of an ended epoch the changes
+        may not be at hand; what is left of it are answers that new weights took up.
+        """
+        named: set[int] = set()
+        left: set[int] = set()
+        for epoch in self.history.epochs:
+            for entry in epoch.served:
+                own = set(entry.request.target.rows(self.table).tolist())
+                named |= own
+                states = {state_of(c) for c in entry.changes if isinstance(c, Replacement)}
+                if DeletionState.RETRAINED in states:
+                    left |= named
+                elif states or (epoch is not self.history.current and not entry.changes):
+                    left |= own
+        return left
+
+    def _still_there(self, request: Request, rows: Resolved) -> Tensor:
+        """Positions (n,) of the rows to forget that the record still has."""
+        left = torch.tensor(sorted(self._left_weights()), dtype=torch.int64)
+        found = rows.forget[~torch.isin(rows.forget, left)]
+        if len(found) == 0:
+            raise ExpungeError(
+                f"All {len(rows.forget)} rows that {request.name!r} names were removed by earlier "
+                "requests; nothing is left of them in the training record. Name rows that are "
+                "there."
+            )
+        return found
+
     def _check_replacement(self, request: Request, change: Replacement, strength: float) -> None:
         if strength != 1:
             raise ExpungeError(
@@ -201,17 +234,12 @@ class Deployment:
                 f"{strength} was given; serve it at strength 1, or take a method that gives a "
                 "Delta."
             )
-        guarded = [
-            entry.request.name
-            for entry in self.history.current.served
-            if any(isinstance(each, Guard) for each in entry.changes)
-        ]
-        if guarded and state_of(change) not in (DeletionState.RETRAINED, DeletionState.EXACT):
+        if left := self._left_behind(request, state_of(change)):
             raise ExpungeError(
                 f"The answer to {request.name!r} is a Replacement, and what is kept from "
-                f"{', '.join(map(repr, guarded))} stands in a guard that was made for the weights "
-                "before it. Withdraw these, answer them with a method that changes the weights, "
-                f"and then {request.name!r}."
+                f"{', '.join(map(repr, left))} stands in a guard or a redaction, whose rows the "
+                "new weights would still hold. Withdraw these, answer them with a method that "
+                f"changes the weights, and then {request.name!r}."
             )
         found = digest_of(self.model)
         if change.before != found:
@@ -220,6 +248,24 @@ class Deployment:
                 f"{change.before[:12]}, and the current model is {found[:12]}: it would undo what "
                 "was served since; make it again from the current model."
             )
+
+    def _left_behind(self, request: Request, state: DeletionState) -> list[str]:
+        """The requests that new weights in a state would leave unanswered: guards, where they are
+        an edit; whatever acts at inference, where they are exact without its rows alone."""
+        if state is DeletionState.RETRAINED:
+            return []
+        asked = set(request.target.rows(self.table).tolist())
+        gone = self._left_weights() | asked if state is DeletionState.EXACT else set[int]()
+        return [
+            entry.request.name
+            for entry in self.history.current.served
+            if any(
+                isinstance(each, Guard)
+                or (state is DeletionState.EXACT and acts_on(each) == "input")
+                for each in entry.changes
+            )
+            and not (gone and gone.issuperset(entry.request.target.rows(self.table).tolist()))
+        ]
 
     def forget(self, request: Request, method: Method, run: Run, strength: float = 1.0) -> Served:
         """Answer one request and serve the answer."""
@@ -239,15 +285,6 @@ class Deployment:
     def folded(self, deltas: Sequence[tuple[Delta, float]]) -> nn.Module:
         """The base with these (delta, strength) pairs combined by the rule, serving nothing."""
         return fold(self.rule, deltas).applied_to(self.base)
-
-
-def _still_there(request: Request, rows: Resolved) -> Tensor:
-    if len(rows.still_there) == 0:
-        raise ExpungeError(
-            f"All {len(rows.forget)} rows that {request.name!r} names were removed by earlier "
-            "requests; nothing is left of them in the training record. Name rows that are there."
-        )
-    return rows.still_there
 
 
 def _access(method: Method) -> Access:

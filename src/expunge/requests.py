@@ -137,11 +137,6 @@ class Resolved:
     excluded: tuple[str, ...] = field(default=())
     """Digests of the earlier requests whose rows are neither retained nor trained on."""
 
-    @property
-    def still_there(self) -> Tensor:
-        """Positions (n,) of the rows to forget that no earlier request removed."""
-        return self.forget[torch.isin(self.forget, self.train)]
-
 
 def resolve(request: Request, table: Named, earlier: Sequence[Request] = ()) -> Resolved:
     """The rows that a request names; what earlier requests removed is neither

@@ -225,6 +225,9 @@ def test_what_is_made_again_without_a_request_starts_from_its_records(
     assert dict(record(made).facts) == dict(record(without).facts)
     proofs = [certificate(made, 4).certified, certificate(without, 2).certified]
     assert proofs[0] == proofs[1] != None  # noqa: E711
+    before = certificate(made, 4)  # the record of what was withdrawn is still with its version
+    assert (before.cause, before.records_before) == ("revocation", "kept")
+    assert not any(destroyed for _, destroyed in records(made))
     assert verify(made.ledger).faults == ()
 
 

@@ -21,7 +21,9 @@ from expunge.learning.supervised.ridge_head import RidgeHead, kept_by
 from expunge.methods.acu import ACU
 from expunge.methods.certified_removal import CertifiedRemoval
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.guardrail import Guardrail
 from expunge.methods.protocol import Method, unlearn
+from expunge.methods.redact import Redact
 from expunge.methods.retrain import Retrain
 from expunge.models.random_features import RandomReLU
 from expunge.problem import Problem
@@ -186,3 +188,42 @@ def test_a_record_belongs_to_its_model(digits_work: Work) -> None:
     deployment.record = None
     with pytest.raises(ExpungeError, match="training record"):
         deployment.forget(request, ACU(), Run())
+
+
+def test_rows_behind_a_guard_are_still_in_the_record_and_go_with_the_next_request(
+    digits_work: Work,
+) -> None:
+    """A guard acts at inference and takes nothing out: the same rows are shown again, and the
+    model without them is in every bit the one that never had a guard."""
+    learner = RidgeHead(0.1, below="never saw the rows")
+    guarded, plain = (deployed(digits_work, learner) for _ in range(2))
+    guarded.forget(naming(guarded, 3), Guardrail(), Run())
+    both = naming(guarded, 3, 5)
+    assert list(guarded.problem(both, ACU()).data[Role.FORGET].ids) == list(both.target.values)
+    guarded.forget(both, ACU(), Run())
+    plain.forget(both, ACU(), Run())
+    assert digest_of(guarded.model) == digest_of(plain.model)
+    assert deletion_state(guarded.history) is DeletionState.EXACT
+    assert guarded.record is not None
+    assert len(kept_by(guarded.record).rows) == len(guarded.train) - 2
+
+
+@pytest.mark.parametrize("suppresses", [Guardrail(), Redact()], ids=["guard", "redaction"])
+def test_weights_that_hold_suppressed_rows_are_not_exact(
+    suppresses: Method, digits_work: Work
+) -> None:
+    deployment = deployed(digits_work, RidgeHead(0.1, below="never saw the rows"))
+    kept_away = naming(deployment, 3)
+    deployment.forget(kept_away, suppresses, Run())
+    with pytest.raises(ExpungeError, match=re.escape(repr(kept_away.name))):
+        deployment.forget(naming(deployment, 5), ACU(), Run())
+    assert deletion_state(deployment.history) is DeletionState.SUPPRESSED
+
+
+def test_a_training_anew_takes_guarded_rows_out_of_the_record(digits_work: Work) -> None:
+    deployment = deployed(digits_work, RidgeHead(0.1, below="never saw the rows"))
+    deployment.forget(naming(deployment, 3), Guardrail(), Run())
+    deployment.forget(naming(deployment, 5), Retrain(), Run())
+    deployment.forget(naming(deployment, 3, 7), ACU(), Run())
+    assert deployment.record is not None
+    assert len(kept_by(deployment.record).rows) == len(deployment.train) - 3

@@ -26,7 +26,8 @@ class DeletionState(StrEnum):
     RETRAINED = "retrained"
     """The weights in use come from a training without the forgotten rows."""
     EXACT = "exact"
-    """The weights in use are proven to be those of a training without them."""
+    """The weights in use are proven to be those of a training without them, in every bit or up to
+    the rounding that the answer states."""
 
 
 DELETION = "deletion"

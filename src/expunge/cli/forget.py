@@ -13,6 +13,7 @@ from expunge.audit.kept import LEAST, WORN, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.audit.oracle import retrained
 from expunge.changes.deletion import DeletionState, certified, deletion_state
+from expunge.changes.kinds import acts_on
 from expunge.changes.weights import digest_of
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.stored import check_folder, folds_deltas, record_now, store
@@ -92,8 +93,10 @@ def forget(
 
 
 def _say_record(loaded: Loaded) -> None:
-    """What became of the training record of the model."""
-    if loaded.deployment.record is None:
+    """What became of the training record of the model, where its weights changed."""
+    served = (one for epoch in loaded.deployment.history.epochs for one in epoch.served)
+    moved = {acts_on(change) for one in served for change in one.changes} & {"weights", "base"}
+    if loaded.deployment.record is None or not moved:
         return
     if record_now(loaded) is None:
         console.print(

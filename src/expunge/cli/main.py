@@ -30,7 +30,7 @@ COMMANDS = {
     "forget": Place("forget", "forget", "Answer every request of a run file, and store it."),
     "evaluate": Place("evaluate", "evaluate", "Measure what a stored result scores."),
     "find": Place("find", "find", "List mentions, copies and near-duplicates."),
-    "methods": Place("methods", "methods", "List methods, rules and families."),
+    "methods": Place("methods", "methods", "List methods, rules, families and learners."),
     "plan": Place("plan", "plan", "What every method would see, cost and risk."),
     "train": Place("train", "train", "Train a model from its recipe."),
     "tune": Place("tune", "tune", "Find the fields of a method on validation rows."),

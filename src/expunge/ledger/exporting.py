@@ -31,8 +31,8 @@ MEANING = {
     "was forgotten.",
     DeletionState.SEALED: "The weights were edited, and the base and the changes were destroyed.",
     DeletionState.RETRAINED: "The weights come from a training without the forgotten rows.",
-    DeletionState.EXACT: "The weights are proven to be those of a training without them, as far as "
-    "is certified.",
+    DeletionState.EXACT: "The weights are proven to be those of a training without them, as far "
+    "and as nearly as is certified.",
 }
 
 

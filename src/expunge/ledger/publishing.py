@@ -79,7 +79,7 @@ def publish(
         weights,
         at,
         anchor,
-        _records_before(earlier, past),
+        _records_before(cause, earlier, past),
     )
     envelope = sign(statement(f"{name}@{number}", weights, removal.to_json()), ledger.keys)
     version = f"{model}@{number}"
@@ -147,12 +147,13 @@ def _check_follows(name: str, cause: Cause, earlier: StoredHistory, past: Stored
         )
 
 
-def _records_before(earlier: StoredHistory, past: StoredHistory) -> Before | None:
-    """What becomes of the training records of the version before."""
+def _records_before(cause: Cause, earlier: StoredHistory, past: StoredHistory) -> Before | None:
+    """What becomes of the training records of the version before. A seal alone destroys any, and
+    where it leaves two, these show what was removed between them."""
     if not earlier.records():
         return None
-    kept = {record.address for record in past.records()}
-    return "kept" if all(r.address in kept for r in earlier.records()) else "destroyed"
+    one_left = len({record.address for record in past.records()}) <= 1
+    return "destroyed" if cause == "seal" and one_left else "kept"
 
 
 def _new_base(model: str, past: StoredHistory, at: str) -> list[Write | Erase]:

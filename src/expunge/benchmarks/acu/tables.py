@@ -16,7 +16,8 @@ CAPTION = (
     "itself. guards: requests that were solved anew, "
     "without guards only where there is no step at all. attack: accuracy of logistic regression on "
     "the loss, forgotten against unseen rows; 50 is chance; read it beside the oracle's. "
-    "Accuracies in %, mean±sd over seeds; test without the class that goes. Rates of the baselines "
+    "Accuracies in % (chance: one over the classes, 12.5 of emoji, 10 of clothes), mean±sd over "
+    "seeds; test without the class that goes. Rates of the baselines "
     "were chosen on validation rows; they descend and climb the loss of the ridge head."
 )
 

@@ -7,11 +7,12 @@ from typing import Any
 from expunge.benchmarks.label_free.work import LAF_ROW, STEP_3, STEP_4
 
 CAPTION = (
-    "Accuracies and ASR in %, mean±sd over seeds, test rows. gap: mean distance of the columns to "
-    "the mean of the oracles, in points; of an oracle, to the others. ASR: boosted trees on sorted "
-    "probabilities, where 50 is chance; closer to the oracle is better. labels: whose labels are "
-    "read to unlearn. Of noisy labels, Train_f counts the wrong label as right, and Test is clean. "
-    "x: the multiple of the preset's strength, chosen on validation rows by the gap to the oracles."
+    "Accuracies (chance 10) and ASR in %, mean±sd over seeds, test rows. gap: mean distance of "
+    "the columns to the mean of the oracles, in points; of an oracle, to the others. ASR: boosted "
+    "trees on sorted probabilities, where 50 is chance; closer to the oracle is better. labels: "
+    "whose labels are read to unlearn. Of noisy labels, Train_f counts the wrong label as right, "
+    "and Test is clean. x: the multiple of the preset's strength, chosen on validation rows by the "
+    "gap to the oracles."
 )
 
 Table = tuple[str, Sequence[str], list[Sequence[object]]]

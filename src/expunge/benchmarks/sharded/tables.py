@@ -159,7 +159,6 @@ def verdicts(result: Mapping[str, Any]) -> list[str]:
         )
     found += [
         _leak(seeds, "S3T, B = 4: after the removal", "S3T, B = 1: oracle"),
-        _leak(seeds, "SISA: retrained from the checkpoints", "joint: oracle"),
         _leak(seeds, "S3T, B = 4: the newest heads kept (a leak)", "S3T, B = 1: oracle"),
     ]
     return found

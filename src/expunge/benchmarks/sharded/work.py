@@ -352,7 +352,7 @@ class Reading:
             checkpoints.serving(SliceTree(trees[SISA].pruned(hit))),
         )
         yield (
-            "SISA: retrained from the checkpoints",
+            "SISA: oracle",
             kept(self.training(SISA, without=True)).model,
         )
 

@@ -1,6 +1,7 @@
 """The last linear layer of a model: what it reads of each row, and another one in its place.
 
-Learners and methods that keep everything below it fixed work on what it reads, its features.
+Learners and methods that keep everything below it fixed work on what it reads, its features. A
+guard around a model is left aside: it acts on answers, and the layer is below it.
 """
 
 import functools
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from expunge.changes.guarded import unguarded
 from expunge.changes.weights import with_weights
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError
@@ -55,7 +57,7 @@ def read(
             f"A head on fixed features got {len(samples)} rows with "
             f"{', '.join(sorted(samples.fields))}; at least one row with a label is expected."
         )
-    scorer, asked, ids = able(family, HasLogits), on_device(model, run), samples.ids
+    scorer, asked, ids = able(family, HasLogits), on_device(unguarded(model), run), samples.ids
     _, head = head_of(asked)
     for start in range(0, len(samples), block):
         rows = torch.arange(start, min(start + block, len(samples)))
@@ -77,15 +79,16 @@ def width_of(model: nn.Module) -> tuple[int, int]:
     Raises:
         ExpungeError: there is none.
     """
-    _, head = head_of(model)
+    _, head = head_of(unguarded(model))
     return head.in_features + (head.bias is not None), head.out_features
 
 
 def with_head(model: nn.Module, weights: Tensor) -> nn.Module:
     """A copy of the model whose last linear layer has these weights (d, C), rounded to its type."""
-    name, head = head_of(model)
+    bare = unguarded(model)
+    name, head = head_of(bare)
     inner = f"{name}." if name else ""
-    return with_weights(model, {f"{inner}{n}": v for n, v in _of(head, weights).items()})
+    return with_weights(bare, {f"{inner}{n}": v for n, v in _of(head, weights).items()})
 
 
 def check_head(model: nn.Module, weights: Tensor) -> None:
@@ -94,7 +97,7 @@ def check_head(model: nn.Module, weights: Tensor) -> None:
     Raises:
         IntegrityError: they are not.
     """
-    _, head = head_of(model)
+    _, head = head_of(unguarded(model))
     fits = weights.shape == (width_of(model)[0], head.out_features) and all(
         torch.equal(getattr(head, name).detach().cpu(), value)
         for name, value in _of(head, weights).items()
