@@ -17,7 +17,10 @@ from expunge.run_file.reading import read
 from expunge.storage import Bundle, read_tensors
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "certified_digits.yaml"
-LEARNER = {"name": "sharded-checkpoints", "parameters": {"shards": 2, "slices": 2, "epochs": 3}}
+LEARNER = {
+    "name": "sharded-checkpoints",
+    "parameters": {"shards": 2, "slices": 2, "epochs": 3, "below": "never saw the rows"},
+}
 
 
 @pytest.fixture
@@ -59,3 +62,15 @@ def test_shards_are_trained_stored_and_forgotten_on(run_file: Path) -> None:
     assert again.record is not None
     left = Bundle.load_checked(out / "record.safetensors")
     assert left.facts["nodes"] == again.record.facts["nodes"]
+
+
+def test_a_run_file_that_was_changed_after_training_is_refused(run_file: Path) -> None:
+    trained = CliRunner().invoke(app, ["train", str(run_file)])
+    assert trained.exit_code == 0, trained.exception
+    content = yaml.safe_load(run_file.read_text())
+    content["recipe"]["learner"]["parameters"]["epochs"] = 1
+    run_file.write_text(yaml.safe_dump(content))
+    refused = CliRunner().invoke(app, ["forget", str(run_file)])
+    assert refused.exit_code != 0
+    said = " ".join((refused.output + str(refused.exception)).split())
+    assert "epochs: 1 was given, 3 is expected" in said

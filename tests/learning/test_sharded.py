@@ -13,13 +13,13 @@ from expunge.learning.sharded.lasting import requests_until_retraining, rows_unt
 from expunge.learning.sharded.layout import Layout, Prefix
 from expunge.learning.sharded.selection import BipartiteMatching, CyclicRotation
 from expunge.learning.sharded.slices import ShardedSlices
-from expunge.learning.sharded.tree import SliceTree
+from expunge.learning.sharded.tree import ROWS, SliceTree, rows_of
 from expunge.recipe import Record
 
 PRIOR = (0.4, 0.3, 0.2, 0.1)
 
 
-def bare(shards: int, orders: Sequence[Prefix]) -> SliceTree:
+def bare(shards: int, orders: Sequence[Prefix], ids: Sequence[str] = ()) -> SliceTree:
     """A tree of nodes that hold a number each."""
     layout = Layout(shards, len(orders[0]), tuple(orders), 0)
     nodes = {
@@ -27,7 +27,7 @@ def bare(shards: int, orders: Sequence[Prefix]) -> SliceTree:
         for shard in range(shards)
         for prefix in layout.prefixes()
     }
-    return SliceTree.of(layout, "test", nodes, {})
+    return SliceTree.of(layout, "test", nodes, {}, rows_of(ids))
 
 
 def np_tensor(value: int) -> torch.Tensor:
@@ -148,11 +148,30 @@ def test_pruning_takes_what_saw_a_slice_and_leaves_the_rest() -> None:
     left = SliceTree(record)
     assert left.served == ((0,), (0, 1, 2))
     assert set(record.tensors) == {
+        ROWS,
         "0:0/head",
         *(f"1:{'-'.join(map(str, p))}/head" for p in tree.layout.prefixes()),
     }
     again = left.pruned(frozenset([(0, 1)]))
     assert again.facts == record.facts
+
+
+def test_only_rows_that_are_there_can_go_and_nothing_of_them_stays() -> None:
+    ids = [f"row {n}" for n in range(40)]
+    tree = bare(2, CyclicRotation().orders(3, 3), ids)
+    assert tree.bytes() == 4 * len(tree.nodes) + 8 * len(ids)
+    gone = ids[3], ids[20]
+    left = SliceTree(tree.without(gone))
+    assert left.nodes == SliceTree(tree.pruned(tree.slices_of(gone))).nodes
+    others = [name for name in ids if name not in gone]
+    assert torch.equal(left.rows.ids, rows_of(others).ids)
+    for strange in ("row 40", ids[3]):  # one never added, and one that went before
+        with pytest.raises(ExpungeError, match=f"'{strange}' is to be removed and is not there"):
+            left.without([ids[5], strange])
+    with pytest.raises(ExpungeError, match="'row 5' is given twice"):
+        left.without([ids[5], ids[5]])
+    with pytest.raises(ExpungeError, match="does not say which rows it was made of"):
+        SliceTree(Record({}, tree.record.facts)).without(gone)
 
 
 def test_more_shards_or_orders_than_there_can_be_are_refused() -> None:

@@ -22,6 +22,7 @@ from expunge.learning.sharded.tree import SliceTree
 from expunge.methods.protocol import unlearn
 from expunge.methods.s3t import S3T, S3TOrRetrain
 from expunge.models.vit import VisionTransformer
+from expunge.problem import Problem
 from expunge.recipe import Learner, Recipe, Record, Role, Trained
 from expunge.requests import Request, Rows
 from expunge.run import Run
@@ -202,7 +203,8 @@ def test_the_record_keeps_nothing_that_saw_the_row(
     assert deployment.record is not None
     deployment.record.save(path)
     stored = Bundle.load_checked(path)
-    for name in stored.tensors:
+    assert len(stored.tensors["rows"]) == len(rows) - 1
+    for name in set(stored.tensors) - {"rows"}:
         shard, seen = name.split("/")[0].split(":")
         assert not (shard == "1" and "1" in seen)
     assert len(stored.tensors) < len(before.tensors)
@@ -224,7 +226,7 @@ def test_of_a_backbone_of_which_nothing_is_known_nothing_exact_is_said(
     assert isinstance(change, Replacement)
     assert "they may have been trained on the rows" in str(change.facts["certified"])
     assert deletion_state(deployment.history) is DeletionState.EDITED
-    with pytest.raises(ExpungeError, match="got 'clean' for the backbone"):
+    with pytest.raises(ExpungeError, match="'sharded-slices' got 'clean' for the backbone"):
         ShardedSlices(below="clean")  # type: ignore[arg-type]
 
 
@@ -241,6 +243,39 @@ def test_it_reads_ids_and_the_record_alone(rows: TensorSamples, deployment: Depl
 
 def every(rows: TensorSamples) -> Request:
     return first_of(rows, *((s, q) for s in range(2) for q in range(3)))
+
+
+def renamed(request: Request, deployment: Deployment, name: str) -> Problem:
+    """What is asked of the method where the one row of a request has another id."""
+    problem = deployment.problem(request, S3T())
+    forget = problem.data[Role.FORGET]
+    assert isinstance(forget, TensorSamples)
+    assert len(forget) == 1
+    return replace(problem, data={Role.FORGET: replace(forget, ids=(name,))})
+
+
+def test_a_row_that_is_not_in_the_record_takes_no_slice_away(
+    rows: TensorSamples, deployment: Deployment
+) -> None:
+    asked = first_of(rows, (0, 0))
+    problem = renamed(asked, deployment, "row of nobody")
+    with pytest.raises(ExpungeError, match="'row of nobody' is to be removed and is not there"):
+        unlearn(S3T(), problem, Run())
+    [gone] = deployment.problem(asked, S3T()).data[Role.FORGET].ids
+    deployment.forget(asked, S3T(), Run())
+    again = renamed(first_of(rows, (1, 1)), deployment, gone)
+    with pytest.raises(ExpungeError, match="it was never added, or was removed before"):
+        unlearn(S3T(), again, Run())
+
+
+def test_a_request_that_is_partly_gone_is_answered_for_the_rest(
+    rows: TensorSamples, deployment: Deployment
+) -> None:
+    deployment.forget(first_of(rows, (0, 0)), S3T(), Run())
+    deployment.forget(first_of(rows, (0, 0), (1, 1)), S3T(), Run())
+    assert len(tree(deployment.record).rows) == len(rows) - 2
+    with pytest.raises(ExpungeError, match="were removed by earlier requests"):
+        deployment.forget(replace(first_of(rows, (1, 1)), name="again"), S3T(), Run())
 
 
 def test_when_nothing_is_left_it_refuses_or_retrains_and_says_which(

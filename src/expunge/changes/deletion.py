@@ -5,8 +5,9 @@ guard among ten edits leaves the model suppressed. A Replacement made without al
 forgotten before it answers for these too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Literal
 
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
@@ -29,6 +30,21 @@ class DeletionState(StrEnum):
     """The weights in use are proven to be those of a training without them, in every bit or up to
     the rounding that the answer states."""
 
+
+Below = Literal["unknown", "never saw the rows"]
+"""What is known of the weights that an exact method does not cover, such as a frozen backbone."""
+
+STATE: Mapping[Below, DeletionState] = {
+    "never saw the rows": DeletionState.EXACT,
+    "unknown": DeletionState.EDITED,
+}
+"""What a model is without the rows in what an exact method covers, by what lies below that."""
+
+BELOW: Mapping[Below, str] = {
+    "never saw the rows": "declared never to have seen the rows",
+    "unknown": "they may have been trained on the rows, and hold them then",
+}
+"""The same in words."""
 
 DELETION = "deletion"
 """The fact by which a Replacement says that it is more than an edit."""

@@ -19,30 +19,18 @@ from typing import ClassVar
 
 from torch import nn
 
-from expunge.changes.deletion import DELETION, DeletionState
+from expunge.changes.deletion import BELOW, DELETION, STATE
 from expunge.changes.kinds import Replacement
 from expunge.families.abilities import HasLogits
 from expunge.families.heads import head_of
 from expunge.learning.supervised.last_layer import check_head
 from expunge.learning.supervised.ridge import Solved
-from expunge.learning.supervised.ridge_head import Below, RidgeHead, RidgeRecord, kept_by
+from expunge.learning.supervised.ridge_head import RidgeHead, RidgeRecord, kept_by
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.search import Range
 from expunge.problem import Access, Problem
 from expunge.recipe import Role
 from expunge.run import Run
-
-STATE: Mapping[Below, DeletionState] = {
-    "never saw the rows": DeletionState.EXACT,
-    "unknown": DeletionState.EDITED,
-}
-"""What a model is without the rows in its head, by what is known of the layers below it."""
-
-BELOW: Mapping[Below, str] = {
-    "never saw the rows": "declared never to have seen the rows",
-    "unknown": "they may have been trained on the rows, and hold them then",
-}
-"""The same in words."""
 
 
 @dataclass(frozen=True)

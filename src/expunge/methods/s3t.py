@@ -17,16 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from expunge.changes.deletion import DELETION
-from expunge.changes.guarded import unguarded
+from expunge.changes.deletion import BELOW, DELETION, STATE
 from expunge.changes.kinds import Replacement
-from expunge.changes.weights import digest_of
-from expunge.errors import ExpungeError, IntegrityError
-from expunge.learning.sharded.ensemble import ShardEnsemble
+from expunge.errors import ExpungeError
+from expunge.learning.sharded.ensemble import tree_of
 from expunge.learning.sharded.slices import ShardedSlices
 from expunge.learning.sharded.tree import SliceTree
-from expunge.learning.supervised.ridge_head import Below
-from expunge.methods.acu import BELOW, STATE
 from expunge.methods.protocol import Artifact, Outcome
 from expunge.methods.retrain import Retrain
 from expunge.methods.search import Range
@@ -74,24 +70,22 @@ class S3T:
         ``otherwise``.
 
         Raises:
-            ExpungeError: the record or the model is of another learner, or nothing is left.
+            ExpungeError: the record or the model is of another learner, a row is not in the record,
+                or nothing is left.
             IntegrityError: the record belongs to another model.
         """
         served, tree = tree_of(problem, self.of_learner)
-        left = SliceTree(tree.pruned(tree.slices_of(problem.data[Role.FORGET].ids)))
+        left = SliceTree(tree.without(problem.data[Role.FORGET].ids))
         if left.dead:
             return self._instead(problem, artifact, run)
-        below: Below = "unknown"
-        if left.record.facts.get("below") == "never saw the rows":
-            below = "never saw the rows"
         new = Replacement.of(
             served.serving(left),
             problem.model,
             method=self.name,
-            certified=f"{SCOPE} below them is not covered ({BELOW[below]})",
+            certified=f"{SCOPE} below them is not covered ({BELOW[left.below]})",
             slices=[list(prefix) for prefix in left.served],
             orders_left=sum(len(prefix) == 1 for _, prefix in left.nodes),
-            **{DELETION: STATE[below].value},
+            **{DELETION: STATE[left.below].value},
         )
         return Outcome((new,), left.record)
 
@@ -116,29 +110,3 @@ class S3TOrRetrain(S3T):
     name: ClassVar[str] = "s3t-or-retrain"
 
     otherwise: Retrain | None = field(default_factory=Retrain)
-
-
-def tree_of(problem: Problem, learner: str) -> tuple[ShardEnsemble, SliceTree]:
-    """The served ensemble and the record that belongs to it.
-
-    Raises:
-        ExpungeError: the record is of another learner.
-        IntegrityError: the record belongs to another model.
-    """
-    assert problem.record is not None  # opened by the access
-    tree, served = SliceTree(problem.record), unguarded(problem.model)
-    if tree.learner != learner:
-        raise ExpungeError(
-            f"The record of the learner {learner!r} is needed, and this one is of "
-            f"{tree.learner!r}; take the method of that learner."
-        )
-    if (
-        not isinstance(served, ShardEnsemble)
-        or tree.dead
-        or digest_of(served.serving(tree)) != digest_of(served)
-    ):
-        raise IntegrityError(
-            "The model is not what the training record serves; give the model and the record that "
-            "were made together."
-        )
-    return served, tree

@@ -24,6 +24,7 @@ from expunge.data.samples import Joined, Samples, all_but
 from expunge.descent.optimisers import AdamW
 from expunge.errors import IntegrityError
 from expunge.families.heads import head_of
+from expunge.learning.present_rows import PresentRows
 from expunge.learning.sharded.checkpoints import ShardedCheckpoints
 from expunge.learning.sharded.ensemble import ShardEnsemble
 from expunge.learning.sharded.growth import Sharded
@@ -89,7 +90,9 @@ LEARNERS: Mapping[str, Callable[[float], Learner]] = {
     S3T: lambda rate: _sliced(SHARDS, SLICES, SHORT, rate, SLICES),
     ONE_ORDER: lambda rate: _sliced(SHARDS, SLICES, SHORT, rate),
     MATCHED: _matched,
-    SISA: lambda rate: ShardedCheckpoints(SHARDS, SLICES, rate, SHORT, BATCH),
+    SISA: lambda rate: ShardedCheckpoints(
+        SHARDS, SLICES, rate, SHORT, BATCH, below="never saw the rows"
+    ),
 }
 """How each kind of model is made, by its learning rate."""
 
@@ -246,11 +249,11 @@ def _layout(seed: int, budget: int) -> Layout:
 
 
 def within(tree: SliceTree, budget: int) -> SliceTree:
-    """The tree of a smaller budget: it is a part of the larger one, node by node."""
+    """The tree of a smaller budget, to be served from: a part of the larger one, node by node."""
     layout = _layout(tree.layout.seed, budget)
     kept = set(layout.prefixes())
     nodes = {node: tree.own(node) for node in tree.nodes if node[1] in kept}
-    return SliceTree.of(layout, tree.learner, nodes, {})
+    return SliceTree.of(layout, tree.learner, nodes, {}, PresentRows.none())
 
 
 @dataclass(frozen=True)
@@ -400,7 +403,8 @@ class _System:
                 for shard in here
                 for end in range(1, len(prefix) + 1)
             }
-            alone = SliceTree.of(self.tree.layout, self.tree.learner, nodes, {})
+            none = PresentRows.none()  # only to be served from
+            alone = SliceTree.of(self.tree.layout, self.tree.learner, nodes, {}, none)
             model = self.blank.serving(alone)
             for shard in here:
                 logits, _ = logits_of(self.its.family, model.members[shard], self.its.test, Run())

@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from expunge.changes.deletion import Below
 from expunge.changes.weights import load_stored, stored_tensors
 from expunge.learning.sharded.ensemble import ShardEnsemble
 from expunge.learning.sharded.growth import Sharded
-from expunge.learning.sharded.layout import Layout, Prefix, check_sizes
+from expunge.learning.sharded.layout import Layout, Prefix
 from expunge.run import Run, on_device
 
 
@@ -29,6 +30,10 @@ class ShardedCheckpoints(Sharded):
         learning_rate: of AdamW.
         epochs: passes over the slices seen so far, for each slice.
         batch_size: rows a step.
+        below: whether the weights that training starts from were trained on rows that may have to
+            go. A learner cannot tell fresh weights from pretrained ones, so of weights that were
+            drawn at random it has to be said, too, that they never saw the rows. Only then is a
+            removal exact; the record keeps what is said here.
 
     The paper varies all of them; the defaults are those of S3T, so that the two can be compared.
     """
@@ -40,18 +45,11 @@ class ShardedCheckpoints(Sharded):
     learning_rate: float = 2e-4
     epochs: int = 15
     batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        check_sizes(self.shards, self.slices, self.epochs, self.batch_size)
+    below: Below = "unknown"
 
     def layout(self, seed: int) -> Layout:
         """Shards and slices in one order, with the placement that a seed gives."""
         return Layout(self.shards, self.slices, (tuple(range(self.slices)),), seed)
-
-    @property
-    def told(self) -> dict[str, object]:
-        """Nothing: a checkpoint is all that there is."""
-        return {}
 
     def workshop(self, model: nn.Module, run: Run) -> "Wholes":
         """The model itself."""

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.weights import stored_tensors, with_weights
-from expunge.errors import ExpungeError
+from expunge.changes.guarded import unguarded
+from expunge.changes.weights import digest_of, stored_tensors, with_weights
+from expunge.errors import ExpungeError, IntegrityError
 from expunge.learning.sharded.tree import SliceTree
+from expunge.problem import Problem
 
 
 class ShardEnsemble(nn.Module):
@@ -65,3 +67,29 @@ class ShardEnsemble(nn.Module):
         served = with_weights(self, values)
         assert isinstance(served, ShardEnsemble)
         return served
+
+
+def tree_of(problem: Problem, learner: str) -> tuple[ShardEnsemble, SliceTree]:
+    """The served ensemble and the record that belongs to it.
+
+    Raises:
+        ExpungeError: the record is of another learner.
+        IntegrityError: the record belongs to another model.
+    """
+    assert problem.record is not None  # opened by the access
+    tree, served = SliceTree(problem.record), unguarded(problem.model)
+    if tree.learner != learner:
+        raise ExpungeError(
+            f"The record of the learner {learner!r} is needed, and this one is of "
+            f"{tree.learner!r}; take the method of that learner."
+        )
+    if (
+        not isinstance(served, ShardEnsemble)
+        or tree.dead
+        or digest_of(served.serving(tree)) != digest_of(served)
+    ):
+        raise IntegrityError(
+            "The model is not what the training record serves; give the model and the record that "
+            "were made together."
+        )
+    return served, tree

@@ -7,22 +7,26 @@ rows there are in other slices, and one that was kept can stand for one that is 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from dataclasses import fields, is_dataclass
+from typing import ClassVar, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
+from expunge.changes.deletion import Below
 from expunge.changes.history import History
+from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.descent.length import Epochs
 from expunge.descent.loop import Descent
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
+from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits, HasLoss, able
 from expunge.learning.sharded.ensemble import ShardEnsemble
-from expunge.learning.sharded.layout import Layout, Prefix
-from expunge.learning.sharded.tree import Node, SliceTree, merged, path
+from expunge.learning.sharded.layout import Layout, Prefix, check_sizes
+from expunge.learning.sharded.tree import Node, SliceTree, merged, path, rows_of
 from expunge.problem import Problem
 from expunge.recipe import Role, Trained
 from expunge.requests import NO_REQUEST
@@ -62,15 +66,31 @@ class Sharded(ABC):
     learning_rate: float
     epochs: int
     batch_size: int
+    below: Below
+
+    def __post_init__(self) -> None:
+        if self.below not in get_args(Below):
+            raise ExpungeError(
+                f"The learner {self.name!r} got {self.below!r} for the backbone, or what else lies "
+                f"below what it trains; one of {', '.join(map(repr, get_args(Below)))} is expected."
+            )
+        check_sizes(self.shards, self.slices, self.epochs, self.batch_size)
 
     @abstractmethod
     def layout(self, seed: int) -> Layout:
         """Shards, slices and orders, with the placement that a seed gives."""
 
-    @property
-    @abstractmethod
-    def told(self) -> Mapping[str, object]:
-        """Further facts for the record."""
+    def told(self, model: nn.Module) -> dict[str, object]:
+        """For the record, as JSON values: every field; of the model that training starts from, its
+        digest and the names of what is frozen. With another of these another model would come out,
+        and no node of the one may stand beside those of the other."""
+        own = fields(self)  # type: ignore[arg-type]  # every leaf is a dataclass
+        frozen = [name for name, one in model.named_parameters() if not one.requires_grad]
+        return {
+            **{one.name: _plain(getattr(self, one.name)) for one in own},
+            "start": digest_of(model),
+            "frozen": frozen,
+        }
 
     @abstractmethod
     def workshop(self, model: nn.Module, run: Run) -> Workshop:
@@ -86,7 +106,8 @@ class Sharded(ABC):
         """The ensemble of shards trained on the role ``train``; its record is a ``SliceTree``.
 
         Raises:
-            ExpungeError: there are fewer rows than slices, or the model cannot be divided so.
+            ExpungeError: there are fewer rows than slices, two have one id, or the model cannot be
+                divided so.
         """
         self.layout(run.seed).check(data[Role.TRAIN].ids)
         return self.grown(model, family, data[Role.TRAIN], run, {})
@@ -105,6 +126,7 @@ class Sharded(ABC):
         """
         for ability in (HasLoss, HasLogits):
             able(family, ability)
+        present, told = rows_of(rows.ids), self.told(model)
         layout, workshop = self.layout(run.seed), self.workshop(model, run)
         placed, found = layout.placed(rows.ids), dict(nodes)
         every = [(shard, each) for shard in range(layout.shards) for each in layout.prefixes()]
@@ -118,7 +140,7 @@ class Sharded(ABC):
             after = self._descended(start, family, rows.select(here), run, name)
             found[shard, prefix] = workshop.learned(prefix, after)
         kept = {node: found[node] for node in every if node in found}
-        tree = SliceTree.of(layout, self.name, kept, self.told)
+        tree = SliceTree.of(layout, self.name, kept, told, present)
         return Trained(workshop.blank(layout.shards).serving(tree), tree.record)
 
     def _descended(
@@ -131,3 +153,11 @@ class Sharded(ABC):
         )
         problem = Problem(model, family, NO_REQUEST, {Role.TRAIN: rows}, History())
         return descent.minimise(problem, run, name).model
+
+
+def _plain(value: object) -> object:
+    """A field of a learner as a JSON value; an object by its name and its own fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {"name": getattr(value, "name", type(value).__name__), **own}
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value

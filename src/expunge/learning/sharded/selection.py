@@ -68,8 +68,7 @@ class BipartiteMatching:
     The L orders grow together, by one slice a round. Each round is the assignment of slices to
     orders with the largest total score, where an order never takes a slice twice: so every slice
     stands once at every position, a Latin square. Of fewer than L orders those with the largest
-    score are taken. The score of an order is the expected number of its slices that still work
-    after ``horizon`` requests.
+    score are taken. The score is the paper's, see :meth:`score`.
 
     Args:
         prior: probability that a request falls into each slice of a shard; they sum to 1.

@@ -16,11 +16,12 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from expunge.changes.deletion import Below
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.descent.factors import FACTOR, Shape, Shared, linear_layers, with_factors
 from expunge.errors import ExpungeError
@@ -28,13 +29,12 @@ from expunge.families.blocks import blocks_of
 from expunge.families.heads import head_of
 from expunge.learning.sharded.ensemble import ShardEnsemble
 from expunge.learning.sharded.growth import Sharded
-from expunge.learning.sharded.layout import Layout, Prefix, check_sizes
+from expunge.learning.sharded.layout import Layout, Prefix
 from expunge.learning.sharded.selection import (
     BipartiteMatching,
     CyclicRotation,
     Selection,
 )
-from expunge.learning.supervised.ridge_head import Below
 from expunge.run import Run
 
 
@@ -80,23 +80,13 @@ class ShardedSlices(Sharded):
     below: Below = "unknown"
 
     def __post_init__(self) -> None:
-        if self.below not in get_args(Below):
-            raise ExpungeError(
-                f"Sharded slices got {self.below!r} for the backbone below them; one of "
-                f"{', '.join(map(repr, get_args(Below)))} is expected."
-            )
-        check_sizes(self.shards, self.slices, self.epochs, self.batch_size)
+        super().__post_init__()
         self.layout(0)
 
     def layout(self, seed: int) -> Layout:
         """Shards, slices and orders, with the placement that a seed gives."""
         orders = self.selection.orders(self.slices, self.budget)
         return Layout(self.shards, self.slices, orders, seed)
-
-    @property
-    def told(self) -> dict[str, object]:
-        """What is known of the backbone."""
-        return {"below": self.below}
 
     def workshop(self, model: nn.Module, run: Run) -> "Groups":
         """The model with inactive factors beside its layers.

@@ -3,6 +3,9 @@
 A node holds what was learned with its last slice: the adapter group and the head of S3T (Basu Roy
 Chowdhury et al. 2025), the whole model of SISA (Bourtoule et al. 2021). Orders with a common
 beginning share its nodes. A removal takes away every node that saw the slice of the row.
+
+Beside the nodes stands which rows are there: any id has a slot, so without that an id that was
+never trained on would take a slice away, and be certified.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -12,12 +15,17 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from expunge.changes.deletion import Below
 from expunge.errors import ExpungeError, IntegrityError
+from expunge.learning.present_rows import PresentRows
 from expunge.learning.sharded.layout import Layout, Prefix, Slot
 from expunge.recipe import LEARNER, Record
 
 Node = tuple[int, Prefix]
 """A shard and the slices that were seen, in their order."""
+
+ROWS = "rows"
+"""The tensor of the digests of ids; no node has this name."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,15 @@ class SliceTree:
         learner: str,
         nodes: Mapping[Node, Mapping[str, Tensor]],
         told: Mapping[str, object],
+        rows: PresentRows,
     ) -> Self:
-        """The tree of trained nodes, each with its tensors by name, and what else is told."""
+        """The tree of trained nodes, each with its tensors by name, what else is told, and the rows
+        (:func:`rows_of`) that they were trained on."""
         tensors = {
             f"{_label(node)}/{name}": tensor
             for node, own in nodes.items()
             for name, tensor in own.items()
-        }
+        } | {ROWS: rows.ids}
         facts = {
             **told,
             LEARNER: learner,
@@ -81,6 +91,27 @@ class SliceTree:
         """Those that are left, in the order in which they were trained."""
         stored: Any = self.record.facts["nodes"]
         return tuple((int(shard), tuple(map(int, prefix))) for shard, prefix in stored)
+
+    @property
+    def below(self) -> Below:
+        """What the learner was told of the weights that lie below what it trains."""
+        known = self.record.facts.get("below") == "never saw the rows"
+        return "never saw the rows" if known else "unknown"
+
+    @cached_property
+    def rows(self) -> PresentRows:
+        """The rows that are there, by their ids alone.
+
+        Raises:
+            ExpungeError: the record does not say.
+        """
+        ids = self.record.tensors.get(ROWS)
+        if ids is None:
+            raise ExpungeError(
+                "The record does not say which rows it was made of, so none can be taken out of "
+                "it; train the model again to get a whole one."
+            )
+        return PresentRows(ids, ids)
 
     def slices_of(self, ids: Sequence[str]) -> frozenset[Slot]:
         """The (shard, slice) pairs that hold these rows."""
@@ -120,9 +151,20 @@ class SliceTree:
             if not any((shard, each) in slices for each in prefix)
         ]
         names = [name for node in kept for name in self._names.get(_label(node), ())]
+        names += self._names.get(ROWS, ())
         tensors = {name: self.record.tensors[name] for name in names}
         nodes = [[shard, list(prefix)] for shard, prefix in kept]
         return Record(tensors, {**self.record.facts, "nodes": nodes})
+
+    def without(self, ids: Sequence[str]) -> Record:
+        """The record without these rows, and without every node that saw the slice of one.
+
+        Raises:
+            ExpungeError: a row is not there: it was never added, or was removed before.
+        """
+        left = self.rows.without(ids, _as_contents(ids))
+        record = self.pruned(self.slices_of(ids))
+        return Record({**record.tensors, ROWS: left.ids}, record.facts)
 
     def best(self, shard: int) -> Prefix:
         """The longest beginning that is left, of equals the one of the first order; empty where the
@@ -155,6 +197,21 @@ def merged(nodes: Mapping[Node, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """What the nodes of a path hold together: of a tensor that several have, such as the head, the
     last one stands."""
     return {name: tensor for own in nodes.values() for name, tensor in own.items()}
+
+
+def rows_of(ids: Sequence[str]) -> PresentRows:
+    """The rows of a training, by their ids alone.
+
+    Raises:
+        ExpungeError: an id is given twice.
+    """
+    return PresentRows.none().having(ids, _as_contents(ids))
+
+
+def _as_contents(ids: Sequence[str]) -> list[bytes]:
+    """The id in the place of the content, which S3T may not read: both digests are the same, and
+    one is stored."""
+    return [name.encode() for name in ids]
 
 
 def _label(node: Node) -> str:

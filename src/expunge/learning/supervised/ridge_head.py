@@ -17,12 +17,13 @@ they are. Whatever lies below the last linear layer is left as it was.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expunge.changes.deletion import Below
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
@@ -45,9 +46,6 @@ GATHERED = 1024
 
 EXACT = 53
 """Bits of a float64 number."""
-
-Below = Literal["unknown", "never saw the rows"]
-"""What is known of the layers below the head."""
 
 
 @dataclass(frozen=True, eq=False)
