@@ -19,7 +19,7 @@ from expunge.requests import Request
 
 NONE = "there is none"
 """Why there is no recipe and no record, where nothing else is known."""
-REMEDY = "withdraw the requests that were answered without it, retrain"
+REMEDY = "retrain, or start again from the model before the requests that were answered without it"
 """What to do about a record of other weights."""
 
 Fields = frozenset[str] | None

@@ -176,7 +176,7 @@ def test_a_method_that_keeps_no_record_leaves_none(
     loaded = read(trained())
     one, other = loaded.requests
     loaded.deployment.forget(one, read(trained(method=edit)).method, loaded.run())
-    with pytest.raises(ExpungeError, match="current model is not the one of the training record"):
+    with pytest.raises(ExpungeError, match="record that is there; retrain, or start again"):
         loaded.deployment.forget(other, loaded.method, loaded.run())
 
 

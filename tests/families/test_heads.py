@@ -1,5 +1,7 @@
 """Embeddings: what the head reads, in every family that has one."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,9 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import HasEmbeddings, able
 from expunge.families.classifier import Classifier
 from expunge.families.dual_encoder import TwoTowers
-from expunge.families.heads import embeddings_of, head_of
+from expunge.families.heads import NoEmbeddingError, embeddings_of, head_of
 from expunge.families.regressor import Regressor
+from expunge.learning.sharded.ensemble import ShardEnsemble
 from expunge.recipe import Role
 from expunge.run import Run
 
@@ -59,3 +62,23 @@ def test_what_has_no_head_is_refused(digits_work: Work) -> None:
         embeddings_of(family, bent, rows, Run())
     with pytest.raises(ExpungeError, match="No row was given to embed"):
         embeddings_of(family, bent, rows.select(torch.arange(0)), Run())
+
+
+def test_a_model_that_diverged_is_not_called_another_architecture(
+    digits_work: Work, digits_model: nn.Module
+) -> None:
+    family, rows = Classifier(classes=10), digits_work.data[Role.TRAIN].select(torch.arange(4))
+    broken = copy.deepcopy(digits_model)
+    next(broken.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ExpungeError, match=r"4 of 4 rows with NaN .* finite ones are expected"):
+        embeddings_of(family, broken, rows, Run())
+
+
+def test_members_whose_answers_are_averaged_have_no_head_in_common(
+    digits_work: Work, digits_model: nn.Module
+) -> None:
+    """The last linear layer is that of the last member alone."""
+    family, rows = Classifier(classes=10), digits_work.data[Role.TRAIN].select(torch.arange(4))
+    both = ShardEnsemble([digits_model, copy.deepcopy(digits_model)], [])
+    with pytest.raises(NoEmbeddingError, match="ends in a linear layer"):
+        embeddings_of(family, both, rows, Run())

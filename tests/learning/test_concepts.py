@@ -14,12 +14,12 @@ from expunge.learning.concepts.attribution import integrated_gradients
 from expunge.learning.concepts.bank import ConceptBank, Examples, embedded, examples_of
 from expunge.learning.concepts.bottleneck import Bottleneck, ElasticNet
 from expunge.learning.concepts.inference import Embedded, Inferred
+from expunge.learning.sharded.ensemble import ShardEnsemble
 from expunge.models.mlp import Mlp
 from expunge.problem import Access, GuardedData
 from expunge.recipe import Role
 from expunge.run import Run
 from expunge.signals.ask import predict
-from expunge.signals.features import features_of
 from expunge.storage import Bundle
 
 SEEDS = (0, 1, 2)
@@ -185,12 +185,18 @@ def test_examples_can_be_read_through_a_guard_that_opens_their_role() -> None:
 
 
 def test_the_features_are_what_the_head_answers_to() -> None:
-    features = features_of(FAMILY, model(0), VALIDATION, Run())
-    assert features is not None
+    features = embedded(FAMILY, model(0), VALIDATION, Run()).float()
     head = list(model(0).modules())[-1]
     batch = VALIDATION.batch(torch.arange(len(VALIDATION)))
     with torch.no_grad():
         assert torch.allclose(head(features), FAMILY.logits(model(0), batch), atol=1e-5)  # type: ignore[attr-defined]
+
+
+def test_an_ensemble_has_no_embedding_to_read_concepts_from() -> None:
+    """Two models side by side: the layer that is called last is a half of the answer."""
+    both = ShardEnsemble([model(0), model(1)], [])
+    with pytest.raises(ExpungeError, match="not those of the last linear layer"):
+        embedded(FAMILY, both, VALIDATION, Run())
 
 
 # ---- bottleneck and attributions ----

@@ -91,3 +91,7 @@ def test_it_is_restored_from_its_tensors_and_the_same_seed_gives_the_same_bits(
 def test_rows_that_say_nothing_are_refused() -> None:
     with pytest.raises(ExpungeError, match="All embeddings are zero"):
         SHORT.fit(torch.zeros(5, 3), Run(), "nothing")
+    broken = torch.ones(5, 3)
+    broken[2, 1] = torch.nan
+    with pytest.raises(ExpungeError, match=r"1 of 5 embeddings .* finite ones are expected"):
+        SHORT.fit(broken, Run(), "broken")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -197,6 +198,15 @@ def test_one_row_is_the_case_of_sherman_and_morrison(digits: Chunk) -> None:
     assert torch.allclose(y - f @ head, missed / s, atol=1e-11)
 
 
+def test_what_is_carried_on_is_symmetric_in_every_bit(digits: Chunk) -> None:
+    start = learned(digits, Recursion(), 0.1)
+    assert start.inverse is not None
+    tilted = start.inverse + 1e-9 * torch.triu(torch.ones_like(start.inverse), 1)
+    after = step(tilted, start.head, some(digits, slice(5)), -1)
+    assert after is not None
+    assert torch.equal(after[0], after[0].T)
+
+
 def test_a_request_is_answered_alike_in_one_piece_and_in_many(digits: Chunk) -> None:
     start, gone = learned(digits, OPEN, 0.1), some(digits, slice(290))
     whole = OPEN.moved(start, 0.1, [gone], -1)
@@ -228,8 +238,24 @@ def test_a_guard_solves_anew_says_why_and_the_recursion_goes_on(digits: Chunk, w
 def test_rows_that_were_never_there_leave_no_matrix_to_solve(digits: Chunk) -> None:
     few = some(digits, slice(200))
     for solver in SOLVERS:
-        with pytest.raises(ExpungeError, match="rows were taken away that were never in them"):
+        with pytest.raises(ExpungeError, match="taken away, some of them were never in the sums"):
             course(learned(few, solver, 0.1), solver, 0.1, removals(digits, 400, 400))
+
+
+def test_a_ridge_that_rounding_loses_is_not_put_down_to_removals_alone(digits: Chunk) -> None:
+    """Learning takes nothing away: 300 features of 2 rows, with a ridge below the last bit."""
+    for solver in SOLVERS:
+        with pytest.raises(ExpungeError, match="the ridge is lost in rounding, or, where rows"):
+            learned(some(digits, slice(2)), solver, 1e-300)
+
+
+@pytest.mark.parametrize("given", [{"every": -1}, {"worst": -3.0}, {"least": -1e-8}, {"drift": -1}])
+def test_guards_that_cannot_be_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ExpungeError, match="at least 1 for the condition number"):
+        Recursion(**given)
+    if "worst" in given:
+        with pytest.raises(ExpungeError, match="condition number of at most -3"):
+            Resolve(**given)
 
 
 def test_an_ill_conditioned_solution_is_refused(digits: Chunk) -> None:

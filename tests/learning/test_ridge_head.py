@@ -14,7 +14,7 @@ from expunge.data.samples import Batch, Samples, TensorSamples
 from expunge.errors import ExpungeError, IntegrityError
 from expunge.families.classifier import Classifier
 from expunge.families.heads import head_of
-from expunge.learning.supervised.ridge import Recursion, Resolve, Solver
+from expunge.learning.supervised.ridge import Recursion, Resolve, Sign, Solver
 from expunge.learning.supervised.ridge_head import GATHERED, RidgeHead, kept_by
 from expunge.models.random_features import RandomReLU
 from expunge.recipe import Record, Role, Trained
@@ -177,6 +177,18 @@ def test_a_stream_is_read_in_blocks_once(rows: TensorSamples) -> None:
     gone = learner.moved(kept_by(trained.record), trained.model, FAMILY, stream, Run(), -1)
     assert len(gone.rows) == 0
     assert gone.solved.head.abs().sum() == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_row_given_twice_is_said_to_be_however_far_apart(rows: TensorSamples, sign: Sign) -> None:
+    learner = RidgeHead(0.1)
+    trained = fitted(learner, rows if sign == -1 else taken(rows, 1040, 1070))
+    twice = rows.select(torch.tensor([*range(GATHERED + 10), 3]))
+    said = f"'{rows.ids[3]}' is given twice at once"
+    with pytest.raises(ExpungeError, match=said):
+        learner.moved(kept_by(trained.record), trained.model, FAMILY, twice, Run(), sign)
+    with pytest.raises(ExpungeError, match=said):
+        fitted(learner, twice)
 
 
 def test_another_block_another_label_or_other_pixels_are_other_rows(rows: TensorSamples) -> None:

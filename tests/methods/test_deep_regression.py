@@ -1,9 +1,10 @@
 """Blindspot and Gaussian: their terms by the paper's formula, and the small check on diabetes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of
-from expunge.data.samples import ROW, Batch, TensorSamples
+from expunge.data.samples import ROW, Batch, Samples, TensorSamples
 from expunge.data.scaling import Scaling
 from expunge.descent.number_terms import DrawnNumbers, Lesson, OtherTeacher, attention_map
 from expunge.descent.optimisers import AdamW
@@ -27,6 +28,7 @@ from expunge.learning.supervised.plain import Plain
 from expunge.methods.blindspot import TEACHER, Blindspot
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gaussian_amnesiac import GaussianAmnesiac
+from expunge.methods.number_targets import unusable
 from expunge.methods.presets import preset_of
 from expunge.methods.protocol import Method, missing, unlearn
 from expunge.models.mlp import Mlp
@@ -259,6 +261,45 @@ def test_targets_that_cannot_be_learned_from_are_refused(method: Method) -> None
     two = with_targets(problem, lambda role, t: torch.stack([t, torch.ones_like(t)], 1))
     with pytest.raises(ExpungeError, match="in the target column 1"):
         moved(method, two)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (Blindspot, {"batch_size": 0}),
+        (Blindspot, {"teacher_epochs": 0}),
+        (Blindspot, {"teacher_learning_rate": -0.01}),
+        (Blindspot, {"epochs": 0}),
+        (Blindspot, {"learning_rate": float("nan")}),
+        (Blindspot, {"attention": -1.0}),
+        (GaussianAmnesiac, {"batch_size": 0}),
+        (GaussianAmnesiac, {"epochs": 0}),
+        (GaussianAmnesiac, {"learning_rate": -1.0}),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(
+    kind: type[Blindspot] | type[GaussianAmnesiac], given: dict[str, Any]
+) -> None:
+    with pytest.raises(ExpungeError, match=f"{kind.name} got .* expected"):
+        kind(**given)
+
+
+def test_targets_are_looked_at_without_the_inputs() -> None:
+    """Only the field is read: inputs may be large, and are not needed to see the numbers."""
+
+    class Counted(TensorSamples):
+        def batch(self, rows: Tensor, fields: Collection[str] | None = None) -> Batch:
+            asked.append(fields)
+            return super().batch(rows, fields)
+
+    asked: list[Collection[str] | None] = []
+    problem = small()
+    data: dict[Role, Samples] = {
+        role: Counted(s.ids, s.subjects, s.columns)  # type: ignore[attr-defined]
+        for role, s in problem.data.items()
+    }
+    assert unusable(replace(problem, data=data)) == ()
+    assert asked == [{"target"}, {"target"}]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from expunge.audit.removal import Removal
+from expunge.families.abilities import HasEmbeddings
+from expunge.families.heads import NoEmbeddingError, embeddings_of
 from expunge.signals.ask import logits_of
-from expunge.signals.features import features_of
 from expunge.signals.leace import read_concept
 from expunge.signals.roc import Roc
 
@@ -20,18 +21,22 @@ def reads_of(removal: Removal, model: nn.Module) -> float | None:
     many rows of other kinds as of the forgotten one, so that a guess is right in half.
 
     Returns:
-        None where the model calls no linear layer whose input could be read, or where fewer than
+        None where the answers of the model are not those of one linear layer, whose input could be
+        read (of an ensemble, the last member would speak for all), or where fewer than
         :data:`LEAST` held-out rows are of one side.
 
     Raises:
-        ExpungeError: a feature is not finite.
+        ExpungeError: an answer is not finite.
     """
     if min(len(removal.unseen_kind), len(removal.retained)) < LEAST:
         return None
+    if not isinstance(removal.family, HasEmbeddings):
+        return None
     rows, concept = _balanced(removal)
     held_out = removal.held_out.select(rows)
-    features = features_of(removal.family, model, held_out, removal.run)
-    if features is None:
+    try:
+        features = embeddings_of(removal.family, model, held_out, removal.run)
+    except NoEmbeddingError:
         return None
     own, others = (torch.nonzero(concept == kind).reshape(-1) for kind in (1, 0))
     fitted = torch.cat([own[::2], others[::2]])

@@ -50,7 +50,7 @@ class PresentRows:
         Raises:
             ExpungeError: one of them is there already, or is given twice.
         """
-        keys = _each_once(names)
+        keys = each_once(names)
         at = torch.searchsorted(self.ids, keys)
         for place, name in zip(_found(self.ids, at, keys).tolist(), names, strict=True):
             if place:
@@ -71,7 +71,7 @@ class PresentRows:
         Raises:
             ExpungeError: one of them is not there, was added as something else, or is given twice.
         """
-        keys, given = _each_once(names), _digests(contents)
+        keys, given = each_once(names), _digests(contents)
         at = torch.searchsorted(self.ids, keys)
         there = _found(self.ids, at, keys)
         for place, name in zip(there.tolist(), names, strict=True):
@@ -94,14 +94,15 @@ class PresentRows:
         return PresentRows(self.ids[left], self.contents[left])
 
 
-def _found(known: Tensor, at: Tensor, keys: Tensor) -> Tensor:
-    if len(known) == 0:
-        return torch.zeros(len(keys), dtype=torch.bool)
-    return (at < len(known)) & (known[at.clamp(max=len(known) - 1)] == keys)
+def each_once(names: Sequence[str]) -> Tensor:
+    """The digests int64 (m,) of ids, none of which stands there twice.
 
+    Rows that come or go in parts are asked about together, before the first part: in the second one
+    a row of the first is there already, or not any more, which would be said of it instead.
 
-def _each_once(names: Sequence[str]) -> Tensor:
-    """The digests (m,) of ids, none of which stands there twice."""
+    Raises:
+        ExpungeError: one of them is given twice.
+    """
     keys = _digests([name.encode() for name in names])
     first: dict[int, str] = {}
     for key, name in zip(keys.tolist(), names, strict=True):
@@ -113,6 +114,12 @@ def _each_once(names: Sequence[str]) -> Tensor:
             )
         first[key] = name
     return keys
+
+
+def _found(known: Tensor, at: Tensor, keys: Tensor) -> Tensor:
+    if len(known) == 0:
+        return torch.zeros(len(keys), dtype=torch.bool)
+    return (at < len(known)) & (known[at.clamp(max=len(known) - 1)] == keys)
 
 
 def _inserted(

@@ -80,7 +80,17 @@ class Explainer:
     as_published: bool = False
 
     def fit(self, embeddings: Tensor, run: Run, name: str) -> RepresentationVae:
-        """An autoencoder of embeddings (n, D); ``name`` separates the random numbers of several."""
+        """An autoencoder of embeddings (n, D); ``name`` separates the random numbers of several.
+
+        Raises:
+            ExpungeError: an embedding is not finite, or all are zero.
+        """
+        finite = embeddings.isfinite().all(1)
+        if not bool(finite.all()):
+            raise ExpungeError(
+                f"{int((~finite).sum())} of {len(finite)} embeddings hold NaN or infinite numbers; "
+                "finite ones are expected. The model has probably diverged: give other weights."
+            )
         unit = float(embeddings.square().sum(1).mean().sqrt())
         if not unit > 0:
             raise ExpungeError(

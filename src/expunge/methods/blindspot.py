@@ -21,6 +21,7 @@ from expunge.descent.number_terms import OtherTeacher
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import On, Player
 from expunge.descent.sources import Pool
+from expunge.errors import ExpungeError
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.number_targets import batch_for, check, unusable
 from expunge.methods.protocol import Outcome, OverDescent
@@ -49,6 +50,9 @@ class Blindspot(OverDescent):
             teacher is asked once, before the first step.
         batch_size: rows a step, of teacher and student.
         sequential: start from the current model instead of the base.
+
+    Raises:
+        ExpungeError: a number is below its least.
     """
 
     name: ClassVar[str] = "blindspot"
@@ -71,6 +75,17 @@ class Blindspot(OverDescent):
     attention: float = 50.0
     batch_size: int = 256
     sequential: bool = False
+
+    def __post_init__(self) -> None:
+        counts = self.teacher_epochs, self.epochs, self.batch_size
+        rates = self.teacher_learning_rate, self.learning_rate
+        if min(counts) < 1 or not all(rate > 0 for rate in rates) or not self.attention >= 0:
+            raise ExpungeError(
+                f"{self.name} got {self.teacher_epochs} epochs of the teacher at the rate "
+                f"{rates[0]:g}, {self.epochs} of the student at {rates[1]:g}, {self.batch_size} "
+                f"rows a step and an attention of {self.attention:g}; at least 1 epoch of both and "
+                "1 row, rates above 0 and an attention of at least 0 are expected."
+            )
 
     @property
     def unlearns_with(self) -> Access:

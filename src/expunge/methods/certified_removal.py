@@ -176,4 +176,4 @@ class _Kept:
         weights = problem.record.tensors["head"]
         check_head(problem.model, weights)
         numbers = (float(str(facts[name])) for name in ("ridge", "noise", "residual"))
-        return cls(weights, LOSSES[str(facts["loss"])], *numbers)
+        return cls(weights, LOSSES[str(facts["loss"])](), *numbers)

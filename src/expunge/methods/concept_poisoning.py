@@ -8,7 +8,8 @@ Part B fine-tunes on poisoned rows of the class beside retained rows with their 
 No code was released, and the abstract says "random and targeted labels" and no more. OUR READING:
 carriers are the rows of the class whose attribution on its most important concepts is above the
 median; the target of a class is the one whose concept importances point most nearly where its own
-do; every batch has as many poisoned as retained rows.
+do; every batch has as many poisoned as retained rows; and a fixed number of passes takes the place
+of fine-tuning until the accuracy on the forget rows is at chance or below.
 
 The concepts come as examples, under the roles positive and negative, the subject of each row being
 the concept's name. They are read while preparing alone, and not at all where neither carriers nor
@@ -54,8 +55,10 @@ CONCEPTS = Access.to(Role.POSITIVE, Role.NEGATIVE)
 """What is read for a concept bank."""
 
 REACH = Reach(classes=6.0, rows=6.0)
-"""How far the steps on poisoned rows could lead; see methods/presets.py. Far: the retained rows of
-the same steps pull back."""
+"""How far steps of full weight on all forget rows would lead; see methods/presets.py. The share of
+the rows that is poisoned takes its share of these steps, at the weight of the poisoned rows in a
+batch, 1 / (1 + BESIDE): half the rows, at a fifth, could move the weights by .6 times their norm,
+while the retained rows of the same steps pull back."""
 
 PASSES, BESIDE = 40, 4.0
 """Passes of the preset over the poisoned rows, and its retained rows for each of them."""
@@ -274,8 +277,9 @@ class Poisoning:
     }
     preset_rule: ClassVar[str] = (
         "40 passes over the poisoned rows beside four times as many others; the learning rate at "
-        "which they could move the weights by 6 times their norm along the gradient of neutral "
-        "labels, held back on rows drawn at random"
+        "which 40 passes over all forget rows alone could move the weights by 6 times their norm "
+        "along the gradient of neutral labels (half the rows, at a fifth of each step: .6 times), "
+        "held back on rows drawn at random"
     )
     labels: Labels  # a field of each leaf
 
@@ -328,7 +332,7 @@ class Poisoning:
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Forty passes in batches of a fourth of the rows with four times as many retained ones, at
-        a rate that leads as far as :data:`REACH` says and keeps the retained rows.
+        a rate that belongs to :data:`REACH` and keeps the retained rows.
 
         It is tried on as many rows drawn at random, with random labels: which rows carry concepts
         is not known before the examples are read.

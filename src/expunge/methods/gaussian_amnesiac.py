@@ -19,6 +19,7 @@ from expunge.descent.number_terms import DrawnNumbers
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import On, Player
 from expunge.descent.sources import Pool
+from expunge.errors import ExpungeError
 from expunge.methods.number_targets import batch_for, check, unusable
 from expunge.methods.protocol import ByDescent, Outcome
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -39,6 +40,9 @@ class GaussianAmnesiac(ByDescent):
         learning_rate: of Adam.
         batch_size: rows a step, of both sets.
         sequential: start from the current model instead of the base.
+
+    Raises:
+        ExpungeError: a number is below its least.
     """
 
     name: ClassVar[str] = "gaussian-amnesiac"
@@ -55,6 +59,13 @@ class GaussianAmnesiac(ByDescent):
     learning_rate: float = 1e-3
     batch_size: int = 256
     sequential: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or not self.learning_rate > 0:
+            raise ExpungeError(
+                f"{self.name} got {self.epochs} epochs of {self.batch_size} rows a step at the "
+                f"rate {self.learning_rate:g}; at least 1 of both and a rate above 0 are expected."
+            )
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """Five passes, in batches that make enough steps of a small set."""

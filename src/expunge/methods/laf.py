@@ -105,6 +105,14 @@ class ByRepresentations(ABC):
                 f"{self.temperature:g} and codes of {self.latent} numbers; rates of at least 0, "
                 "one of them above, a temperature above 0 and at least one number are expected."
             )
+        counts = self.epochs, self.batch_size, self.vae_epochs
+        if min(counts) < 1 or self.vae_steps < 0 or not self.vae_learning_rate > 0:
+            raise ExpungeError(
+                f"{self.name} got {self.epochs} epochs of {self.batch_size} rows a step, and "
+                f"{self.vae_epochs} epochs or {self.vae_steps} steps of an autoencoder at the rate "
+                f"{self.vae_learning_rate:g}; at least 1 of each is expected, 0 or more of the "
+                "steps, and a rate above 0."
+            )
 
     @property
     def prepares_with(self) -> Access:
@@ -221,7 +229,7 @@ class LAF(ByRepresentations):
     }
     preset_rule: ClassVar[str] = (
         "300 steps or more; the learning rates at which they could move the weights by 4 times "
-        "their norm (once where the classes stay) in the alignment, half as far in the unlearning; "
+        "their norm in the alignment, half as far in the unlearning; "
         "temperature 20 (5)"
     )
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from expunge.data.samples import batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasNumbers, able
 from expunge.problem import Missing, Problem
@@ -79,7 +78,10 @@ def check(problem: Problem) -> None:
 
 
 def _targets(problem: Problem, role: Role) -> Tensor:
-    """The targets (n, D) of a role."""
-    family = able(problem.family, HasNumbers)
-    rows = [family.targets(batch) for batch in batches(problem.data[role], READ_AT_ONCE)]
-    return torch.cat(rows) if rows else torch.empty(0, 1)
+    """The targets (n, D) of a role; no other field is read."""
+    family, samples = able(problem.family, HasNumbers), problem.data[role]
+    found = []
+    for start in range(0, len(samples), READ_AT_ONCE):
+        rows = torch.arange(start, min(start + READ_AT_ONCE, len(samples)))
+        found.append(family.targets(samples.batch(rows, {"target"})))
+    return torch.cat(found) if found else torch.empty(0, 1)

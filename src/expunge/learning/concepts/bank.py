@@ -20,9 +20,9 @@ from torch import Tensor
 from expunge.data.samples import Batch, Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
+from expunge.families.heads import embeddings_of
 from expunge.problem import Missing
 from expunge.run import Run
-from expunge.signals.features import features_of
 from expunge.storage import Bundle
 
 FEWEST = 4
@@ -37,7 +37,9 @@ class ConceptBank:
         names: of the N concepts.
         directions: (N, d) float64, unit vectors.
         intercepts: (N,) float64, in units of the embedding.
-        accuracies: (N,) float64, shares of examples read right that were not learned from.
+        accuracies: (N,) float64, shares of examples read right that no direction was learned from;
+            the best of the costs tried is chosen on the same examples, so that the share flatters
+            a little.
     """
 
     names: tuple[str, ...]
@@ -127,7 +129,8 @@ class Examples:
     Args:
         examples: rows of either side that a direction is learned from at most; as many others are
             asked about. Where there are fewer than twice as many, half of them.
-        costs: C of the support vector machine, among which these others decide.
+        costs: C of the support vector machine, among which these others decide; the accuracy
+            that is reported is that of the best.
         least: accuracy on them below which a concept cannot be read from the embedding and is left
             out.
     """
@@ -210,17 +213,13 @@ class Examples:
 
 
 def embedded(family: Family, model: torch.nn.Module, rows: Samples, run: Run) -> Tensor:
-    """The embedding (n, d) float64 of rows: what the last linear layer is given.
+    """The embedding (n, d) float64 of rows: what the head reads.
 
     Raises:
-        ExpungeError: the model calls no linear layer, or an embedding is not finite.
+        NoEmbeddingError: the answers of the model are not those of its last linear layer.
+        ExpungeError: there are no rows, or an embedding is not finite.
     """
-    features = features_of(family, model, rows, run)
-    if features is None:
-        raise ExpungeError(
-            f"{type(model).__name__} calls no linear layer, and the embedding of a row is what the "
-            "last one is given; give a model that ends in one."
-        )
+    features = embeddings_of(family, model, rows, run)
     if not bool(features.isfinite().all()):
         raise ExpungeError(
             "The model embeds rows as NaN or infinite numbers; finite ones are expected. It has "

@@ -100,7 +100,9 @@ class Squared:
         return torch.ones_like(score)
 
 
-LOSSES: Mapping[str, ConvexLoss] = {loss.name: loss for loss in (Logistic(), Squared())}
+LOSSES: Mapping[str, type[Logistic] | type[Squared]] = {
+    kind.name: kind for kind in (Logistic, Squared)
+}
 """By the name that a record holds."""
 
 
@@ -153,9 +155,7 @@ class ConvexHead:
     """
 
     name: ClassVar[str] = "convex-head"
-    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
-        "loss": {kind.name: kind for kind in (Logistic, Squared)}
-    }
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {"loss": LOSSES}
 
     loss: ConvexLoss = field(default_factory=Logistic)
     ridge: float = 1.0

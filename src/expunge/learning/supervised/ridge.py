@@ -155,6 +155,13 @@ class Resolve:
 
     worst: float = 1e12
 
+    def __post_init__(self) -> None:
+        if not self.worst >= 1:
+            raise ExpungeError(
+                f"A ridge head is to be solved up to a condition number of at most {self.worst:g}, "
+                "which none has; at least 1 is expected."
+            )
+
     def anew(self, sums: Sums, ridge: float) -> Solved:
         """By a Cholesky factorisation."""
         lower = _factor(sums, ridge, self.worst)
@@ -179,8 +186,14 @@ class Recursion:
         every: requests after which it is solved anew ("turn").
         worst: as in :class:`Resolve`, whenever it is solved anew.
 
+    What is watched is the residual of W, seen through R; R itself is never held against the
+    inverse of the sums. An R that has drifted shows in the W of the requests after.
+
     A request of at least as many rows as there are features is solved anew too, which is cheaper
     ("rows"). The bound of the leverage is the card's; the others are ours.
+
+    Raises:
+        ExpungeError: a bound that nothing can keep to.
     """
 
     name: ClassVar[str] = "recursion"
@@ -189,6 +202,14 @@ class Recursion:
     drift: float = 1e-10
     every: int = 1000
     worst: float = 1e12
+
+    def __post_init__(self) -> None:
+        if not (self.least >= 0 and self.drift >= 0 and self.every >= 0 and self.worst >= 1):
+            raise ExpungeError(
+                f"The recursion got the bounds {self.least:g} for eigenvalues, {self.drift:g} for "
+                f"the drift, {self.every} for requests and {self.worst:g} for the condition "
+                "number; at least 0 for each and at least 1 for the condition number are expected."
+            )
 
     def anew(self, sums: Sums, ridge: float) -> Solved:
         """The inverse by a Cholesky factorisation, and the weights from the same."""
@@ -235,7 +256,8 @@ def step(
         least: smallest eigenvalue of S that is accepted.
 
     Returns:
-        R' and W'; None where S has a smaller eigenvalue, or none that is positive.
+        R', symmetric in every bit, and W'; None where S has a smaller eigenvalue, or none that is
+        positive.
     """
     features, targets = rows.features, rows.targets
     seen = features @ inverse  # (m, d)
@@ -248,8 +270,9 @@ def step(
         return None
     turned = torch.linalg.solve_triangular(lower, seen, upper=False)  # (m, d)
     missed = torch.linalg.solve_triangular(lower, targets - features @ head, upper=False)
+    moved = torch.addmm(inverse, turned.T, turned, alpha=-sign)
     return (
-        torch.addmm(inverse, turned.T, turned, alpha=-sign),
+        (moved + moved.T) / 2,  # products and rounding would tilt it further at every request
         torch.addmm(head, turned.T, missed, alpha=sign),
     )
 
@@ -281,9 +304,10 @@ def _factor(sums: Sums, ridge: float, worst: float) -> Tensor:
     estimate = dpocon if whole.dtype == torch.float64 else spocon
     if int(failed):
         raise ExpungeError(
-            f"With a ridge of {ridge:g} the sums that would be left have no solution: rows were "
-            "taken away that were never in them, or the ridge is lost in rounding. Nothing was "
-            "changed; name rows that are there, or train the head with a larger ridge."
+            f"With a ridge of {ridge:g} the sums of {int(sums.counts.sum())} rows have no "
+            "solution: the ridge is lost in rounding, or, where rows were taken away, some of them "
+            "were never in the sums. Nothing was changed; train the head with a larger ridge, or "
+            "name rows that are there."
         )
     share, _ = estimate(lower.T.numpy(), float(whole.abs().sum(0).max()), uplo="U")
     if share * worst < 1:

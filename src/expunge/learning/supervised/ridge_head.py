@@ -27,7 +27,7 @@ from expunge.changes.deletion import Below
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
-from expunge.learning.present_rows import PresentRows
+from expunge.learning.present_rows import PresentRows, each_once
 from expunge.learning.supervised.last_layer import (
     BLOCK,
     Read,
@@ -100,6 +100,7 @@ class RidgeHead:
     ) -> Trained:
         """A copy of ``model`` whose last linear layer is learned from the role ``train``."""
         rows = data[Role.TRAIN]
+        each_once(rows.ids)
         check_bits(model, family, rows, run, self.block)
         sums, present = Sums.none(*width_of(model)), PresentRows.none()
         for part in self.gathered(model, family, rows, run):
@@ -139,9 +140,10 @@ class RidgeHead:
         """What is kept after the rows of one request came (1) or went (-1); ``kept`` stays.
 
         Raises:
-            ExpungeError: a row comes that is there, or goes that is not; or the sums that would be
-                left tell no weights.
+            ExpungeError: a row is given twice, comes that is there, or goes that is not; or the
+                sums that would be left tell no weights.
         """
+        each_once(samples.ids)
         present = kept.rows
 
         def chunks() -> Iterator[Chunk]:
