@@ -34,6 +34,17 @@ class Decay:
 
 
 @dataclass(frozen=True)
+class WarmUp:
+    """A line up to the whole rate over ``steps`` steps, whatever their total, then constant."""
+
+    steps: int
+
+    def share(self, step: int, total: int) -> float:
+        """Factor at ``step``."""
+        return min(1.0, (step + 1) / (self.steps + 1))
+
+
+@dataclass(frozen=True)
 class Part:
     """What ``whole`` does between two shares of its steps: training goes on where it was left."""
 

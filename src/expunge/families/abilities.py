@@ -143,6 +143,15 @@ class HasOutputs(Protocol):
 
 
 @runtime_checkable
+class HasNoise(Protocol):
+    """A denoiser: drawing a batch puts noise into it, and the model says which."""
+
+    def noises(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The noise that the model predicts and the one that was drawn, both (B, ...)."""
+        ...
+
+
+@runtime_checkable
 class HasLogits(Protocol):
     """Scores of every class or concept."""
 
