@@ -1,0 +1,116 @@
+"""Denoisers: seeded weights, shapes that cannot be, and folders in the layout of diffusers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge.data.samples import Batch
+from expunge.errors import ExpungeError, IntegrityError
+from expunge.families.diffusion_folder import DiffusionFolder
+from expunge.families.diffusion_sampling import DDIM
+from expunge.models.denoisers import LabelUNet, SmallTextToImage, TextToImage
+from expunge.run import Run
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_global_numbers() -> None:
+    state = torch.get_rng_state()
+    first, again, other = (LabelUNet(widths=(8, 16))(seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    pairs = zip(first.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    pairs = zip(first.parameters(), other.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("wrong", [{"widths": (12, 16)}, {"shape": (1, 9, 9)}, {"widths": ()}])
+def test_shapes_that_do_not_divide(wrong: dict[str, object]) -> None:
+    with pytest.raises(ExpungeError, match="multiples of"):
+        LabelUNet(**wrong)  # type: ignore[arg-type]
+
+
+def test_heads_have_to_divide() -> None:
+    with pytest.raises(ExpungeError, match="multiples of the heads"):
+        SmallTextToImage(width=30, heads=4)
+
+
+def written(folder: Path) -> Path:
+    """A tiny model of latents in the layout of Stable Diffusion."""
+    from diffusers import AutoencoderKL, PNDMScheduler
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<begin>": 1, "<end>": 2, "<unk>": 3, "a": 4, "cat": 5, "dog": 6}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(
+        "<begin> $A <end>", None, [("<begin>", 1), ("<end>", 2)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        bos_token="<begin>",
+        eos_token="<end>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    small = SmallTextToImage((4, 8, 8), 7, 8, widths=(8, 16), width=16, heads=2)(0)
+    assert isinstance(small, TextToImage)
+    small.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
+    small.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            norm_num_groups=8,
+            layers_per_block=1,
+        )
+    vae.save_pretrained(folder / "vae")
+    PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    ).save_pretrained(folder / "scheduler")
+    return folder
+
+
+def test_a_folder_of_latents_runs_by_the_same_path(tmp_path: Path) -> None:
+    opened = DiffusionFolder(written(tmp_path))
+    family, model = opened.family(), opened.model()
+    assert family.shape == (3, 16, 16) and family.drawn_shape == (4, 8, 8)
+    assert family.schedule.betas == "scaled_linear" and family.schedule.last == 0.012
+    told = family.conditions(["a cat", "a dog", ""])
+    assert told.shape == (3, 8)
+    assert family.speaking(told, "dog").tolist() == [False, True, False]
+    assert torch.equal(family.exchanged(told, "dog", "cat")[1], told[0])
+    drawn = DDIM(2).drawn(family, model, told, Run(), "folder")
+    assert drawn.shape == (3, 3, 16, 16)
+    batch: Batch = {"image": drawn, "prompt": told}
+    loss = family.losses(model, family.draw(batch, torch.Generator())).mean()
+    moving = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, moving, allow_unused=True)
+    assert any(g is not None and bool(g.any()) for g in gradients)
+    assert not any(p.requires_grad for p in model.vae.parameters())
+
+
+def test_folders_that_are_not_whole(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="has no folder 'unet'"):
+        DiffusionFolder(tmp_path)
+    folder = written(tmp_path)
+    config = folder / "scheduler" / "scheduler_config.json"
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps({**said, "prediction_type": "v_prediction"}))
+    with pytest.raises(ExpungeError, match="'v_prediction' is not supported"):
+        DiffusionFolder(folder).family()
+    config.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
+    with pytest.raises(ExpungeError, match=r"'FlowMatchEulerDiscreteScheduler'.*not supported"):
+        DiffusionFolder(folder).family()
+    config.write_text("{")
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        DiffusionFolder(folder).family()
+    [weights] = (folder / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(IntegrityError, match="The part 'unet'"):
+        DiffusionFolder(folder).model()
