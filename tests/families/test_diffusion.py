@@ -10,8 +10,8 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss, HasNoise, HasOutputs
 from expunge.families.diffusion import DROPPED, LabelDiffusion, NoiseSchedule, TextDiffusion
 from expunge.families.diffusion_sampling import DDIM, ClassifierFree, OneStep
+from expunge.families.from_noise import NOISE, TIME
 from expunge.families.prompts import PromptTokens
-from expunge.families.score import NOISE, TIME
 from expunge.models.denoisers import LabelUNet, SmallTextToImage
 from expunge.run import Run
 
@@ -247,5 +247,5 @@ def test_a_network_of_another_size_is_told() -> None:
             return noised.repeat(1, 2, 1, 1)
 
     batch = FAMILY.draw(rows(2), torch.Generator())
-    with pytest.raises(ExpungeError, match="the noise is expected, of the same shape"):
+    with pytest.raises(ExpungeError, match="is expected, of the same shape"):
         FAMILY.outputs(Larger(), batch)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from expunge.data import digits
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLoss, HasNoise, HasOutputs
-from expunge.families.score import NOISE, TIME, TIMESTEPS, Score, centred
+from expunge.families.from_noise import NOISE, TIME, centred
+from expunge.families.score import TIMESTEPS, Score
 from expunge.families.score_sampling import PredictorCorrector, ProbabilityFlow
 from expunge.families.sde import SDE, VE, VP, SubVP
 from expunge.models.score_mlp import ScoreMlp

@@ -28,7 +28,8 @@ from expunge.descent.schedules import WarmUp
 from expunge.descent.transforms import ClipNorm
 from expunge.errors import ExpungeError
 from expunge.families.classifier import Classifier
-from expunge.families.score import NOISE, Score
+from expunge.families.from_noise import NOISE
+from expunge.families.score import Score
 from expunge.learning.supervised.averaged import Averaged
 from expunge.methods.msgm import (
     Moderated,

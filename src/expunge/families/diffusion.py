@@ -6,7 +6,7 @@ x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e, by the mean of |e - eps(x_t, t, c)|
 so that the network also draws without any. Networks are those of ``diffusers``.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.weights import buffers_of
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Anatomy, UnitLosses
-from expunge.families.blocks import blocks_of
+from expunge.families.from_noise import NOISE, TIME, FromNoise, centred, pictures, predicted, wide
 from expunge.families.prompts import PromptTokens
-from expunge.families.score import NOISE, TIME, centred, pictures, wide
 
 DROPPED = "dropped"
 """Field of a drawn batch: rows (B,) whose condition is left out in the loss."""
@@ -83,7 +80,7 @@ class NoiseSchedule:
 
 
 @dataclass(frozen=True)
-class Diffusion(ABC):
+class Diffusion(FromNoise):
     """What both families have in common.
 
     A batch holds ``image`` (B, C, H, W) from 0 to 1 and its condition; the diffusion works on
@@ -192,14 +189,7 @@ class Diffusion(ABC):
         Raises:
             ExpungeError: the network answers with another shape.
         """
-        answer: Any = model(noised, time, condition)
-        found: Tensor = getattr(answer, "sample", answer)
-        if found.shape != noised.shape:
-            raise ExpungeError(
-                f"The network answered {tuple(noised.shape)} with {tuple(found.shape)}; the noise "
-                "is expected, of the same shape. Check its channels and its picture size."
-            )
-        return found
+        return predicted(model(noised, time, condition), noised)
 
     def clean(self, noised: Tensor, time: Tensor, noise: Tensor) -> Tensor:
         """x_0 that a predicted noise implies: (x_t - sqrt(1 - abar) e) / sqrt(abar)."""
@@ -213,20 +203,6 @@ class Diffusion(ABC):
             without = batch[DROPPED].view(-1, *[1] * (told.dim() - 1))
             told = torch.where(without, self.empty(told), told)
         return self.noise(model, self.noised(model, batch), batch[TIME], told)
-
-    def noises(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The predicted and the drawn noise."""
-        return self.outputs(model, batch), batch[NOISE]
-
-    def losses(self, model: nn.Module, batch: Batch) -> UnitLosses:
-        """Squared error of the predicted noise; a unit is a pixel of a channel."""
-        errors = (self.outputs(model, batch).float() - batch[NOISE]).square().flatten(1)
-        return UnitLosses(errors, torch.ones_like(errors, dtype=torch.bool))
-
-    def anatomy(self, model: nn.Module) -> Anatomy:
-        """Blocks as :func:`blocks_of` finds them; the head is the last of them."""
-        blocks = blocks_of(model)
-        return Anatomy(blocks, blocks[next(reversed(blocks))], buffers=tuple(buffers_of(model)))
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,21 @@ timestep from 0 to 999.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from expunge.changes.weights import buffers_of
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
-from expunge.families.abilities import Anatomy, UnitLosses
-from expunge.families.blocks import blocks_of
+from expunge.families.from_noise import NOISE, TIME, FromNoise, centred, pictures, predicted, wide
 from expunge.families.sde import SDE, VP
 
 TIMESTEPS = 999.0
 """Timestep of a U-Net at t = 1."""
 
-TIME, NOISE = "time", "noise"
-"""Fields that :meth:`Score.draw` adds to a batch."""
-
 
 @dataclass(frozen=True)
-class Score:
+class Score(FromNoise):
     """Family ``score``: unconditional, in continuous time.
 
     A batch holds ``image`` (B, C, H, W) from 0 to 1; the diffusion works on it from -1 to 1.
@@ -75,15 +69,7 @@ class Score:
         """
         _, deviation = self.sde.marginal(time)
         scale = (1 + deviation.square()).rsqrt() if self.sde.prior > 1 else torch.ones_like(time)
-        answer: Any = model(wide(scale, noised) * noised, TIMESTEPS * time)
-        found: Tensor = getattr(answer, "sample", answer)
-        if found.shape != noised.shape:
-            raise ExpungeError(
-                f"The score network answered pictures of shape {tuple(noised.shape)} with "
-                f"{tuple(found.shape)}; the noise in them is expected, of the same shape. Check "
-                "its channels and its image size."
-            )
-        return found
+        return predicted(model(wide(scale, noised) * noised, TIMESTEPS * time), noised)
 
     def score(self, model: nn.Module, noised: Tensor, time: Tensor) -> Tensor:
         """The gradient of log p_t at ``noised``: minus the noise over its deviation."""
@@ -93,43 +79,3 @@ class Score:
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """The predicted noise (B, C, H, W) of a drawn batch."""
         return self.noise(model, self.noised(batch), batch[TIME])
-
-    def noises(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The predicted and the drawn noise (B, C, H, W)."""
-        return self.outputs(model, batch), batch[NOISE]
-
-    def losses(self, model: nn.Module, batch: Batch) -> UnitLosses:
-        """Squared error of the predicted noise; a unit is a pixel of a channel."""
-        errors = (self.outputs(model, batch).float() - batch[NOISE]).square().flatten(1)
-        return UnitLosses(errors, torch.ones_like(errors, dtype=torch.bool))
-
-    def anatomy(self, model: nn.Module) -> Anatomy:
-        """Blocks as :func:`blocks_of` finds them; the head is the last of them."""
-        blocks = blocks_of(model)
-        return Anatomy(blocks, blocks[next(reversed(blocks))], buffers=tuple(buffers_of(model)))
-
-
-def pictures(batch: Batch) -> Tensor:
-    """The pictures (B, C, H, W) of a batch.
-
-    Raises:
-        ExpungeError: there are none, or they have another shape.
-    """
-    images = batch.get("image")
-    if images is None or images.dim() != 4:
-        given = "none" if images is None else f"one of shape {tuple(images.shape)}"
-        raise ExpungeError(
-            f"A score model reads the field `image` of shape (rows, channels, height, width) and "
-            f"was given {given}; map a picture column to it."
-        )
-    return images
-
-
-def centred(images: Tensor) -> Tensor:
-    """From [0, 1] to [-1, 1]."""
-    return 2 * images - 1
-
-
-def wide(values: Tensor, like: Tensor) -> Tensor:
-    """Values (B,) as a column that multiplies (B, ...)."""
-    return values.view(-1, *[1] * (like.dim() - 1))

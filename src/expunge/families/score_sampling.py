@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
-from expunge.families.score import Score, centred, wide
+from expunge.families.from_noise import centred, wide
+from expunge.families.score import Score
 from expunge.models.modes import evaluating
 from expunge.run import Run, on_device
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from expunge.data.samples import Samples, batches
 from expunge.errors import ExpungeError
-from expunge.families.score import Score, centred, pictures
+from expunge.families.from_noise import centred, pictures
+from expunge.families.score import Score
 from expunge.families.score_sampling import ProbabilityFlow
 from expunge.models.modes import evaluating
 from expunge.run import Run, on_device
