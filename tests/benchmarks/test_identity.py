@@ -27,6 +27,7 @@ from expunge.benchmarks.identity.folders import (
 )
 from expunge.benchmarks.identity.forms import (
     ADVANCED,
+    COPIES,
     FINE_TUNE,
     MULTIPLES,
     NEG_GRAD,
@@ -383,8 +384,8 @@ def test_published_settings_are_those_of_the_card() -> None:
     assert isinstance(scrub, Scrub)
     assert (scrub.learning_rate, scrub.momentum, scrub.epochs) == (1e-3, 0.0, 2)
     assert (scrub.temperature, scrub.batch_size, scrub.retain_first) == (4.0, 64, True)
-    assert form("UNSIR-1", 3).method == Unsir(NOISE_ROWS, repair_epochs=0)
-    assert form("UNSIR-2", 3).method == Unsir(NOISE_ROWS)
+    assert form("UNSIR-1", 3).method == Unsir(NOISE_ROWS, copies=COPIES, repair_epochs=0)
+    assert form("UNSIR-2", 3).method == Unsir(NOISE_ROWS, copies=COPIES)
     with pytest.raises(ExpungeError, match=r"no method 'CF-9' here; there are fine-tune, CF-3"):
         form("CF-9", 3)
 

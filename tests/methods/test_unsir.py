@@ -1,6 +1,7 @@
 """Facts about UNSIR: what its noise does, what it reads, and that it forgets a class."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -106,14 +107,48 @@ def test_the_repair_starts_where_impairing_ended(problem: Problem) -> None:
     assert digest_of(one) == digest_of(other) != digest_of(problem.model)
 
 
-def test_without_weight_of_the_noise_its_labels_do_not_matter(problem: Problem) -> None:
-    forget = problem.data[Role.FORGET]
-    assert isinstance(forget, TensorSamples)
-    relabelled = forget.with_column("label", torch.zeros(len(forget), dtype=torch.int64))
-    other = replace(problem, data={**problem.data, Role.FORGET: relabelled})
-    for weight, same in ((0.0, True), (1.0, False)):
-        ends = {digest_of(after(Unsir(noise_weight=weight), p)) for p in (problem, other)}
-        assert (len(ends) == 1) == same
+def test_the_labels_of_the_noise_are_those_to_be_forgotten(problem: Problem) -> None:
+    noise = Unsir(noise_rows=8)._noise(problem, Run()).samples(3)
+    assert len(noise) == 24 and len(set(noise.ids)) == 24
+    assert set(noise.columns["label"].tolist()) == {8}
+    assert torch.equal(noise.columns["image"][:8], noise.columns["image"][16:])
+
+
+class Watched(nn.Module):
+    """A classifier that notes which shares of its training batches lie outside [0, 1]."""
+
+    shares: ClassVar[list[float]] = []
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            flat = image.detach().flatten(1)
+            outside = (flat.amin(1) < 0) | (flat.amax(1) > 1)
+            self.shares.append(float(outside.float().mean()))
+        found: Tensor = self.model(image)
+        return found
+
+
+def test_noise_and_retain_rows_come_in_one_stream(problem: Problem) -> None:
+    method = Unsir(noise_rows=64, noise_steps=1, copies=4, repair_epochs=0)
+    watched = replace(problem, model=Watched(problem.model))
+    Watched.shares.clear()
+    after(method, watched)
+    steps = Watched.shares[method.noise_steps :]  # those before are on the noise alone
+    rows = 256 + len(problem.data[Role.RETAIN])
+    assert len(steps) == -(-rows // 64)
+    assert all(0 < share < 0.6 for share in steps)  # no batch is all noise or all retain rows
+    assert abs(sum(steps) / len(steps) - 256 / rows) < 0.05
+
+
+def test_its_preset_has_the_published_share_of_noise(problem: Problem) -> None:
+    method = Unsir().for_problem(problem, Run())
+    published = Unsir().noise_rows * Unsir().copies / 8000
+    share = method.noise_rows * method.copies / len(problem.data[Role.RETAIN])
+    assert abs(share - published) < 256 / len(problem.data[Role.RETAIN])
 
 
 def test_it_runs_on_a_dual_encoder_a_resnet_and_a_transformer(digits_work: Work) -> None:
@@ -163,7 +198,7 @@ def test_a_forget_set_without_labels_is_refused() -> None:
         unlearn(Unsir(), numbers, Run())
 
 
-@pytest.mark.parametrize("name", ["noise_rows", "noise_steps", "impair_epochs"])
+@pytest.mark.parametrize("name", ["noise_rows", "noise_steps", "copies", "impair_epochs"])
 def test_nothing_to_impair_with_is_refused(name: str) -> None:
     with pytest.raises(ExpungeError, match=f"{name} 0; at least 1"):
         Unsir(**{name: 0})  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import ROW, Batch, Samples
+from expunge.data.samples import ROW, Batch, Samples, TensorSamples
 from expunge.descent.player import Setting
 from expunge.families.abilities import HasLoss, able
 from expunge.problem import Fields
@@ -41,6 +41,13 @@ class Noise(nn.Module):
         kept = {name: self.get_buffer(f"fixed_{name}")[rows] for name in self.fixed}
         return {**moved, **kept, ROW: rows}
 
+    def samples(self, copies: int) -> TensorSamples:
+        """The rows as they are now, each ``copies`` times, for terms that read samples."""
+        rows = torch.arange(len(self)).repeat(copies)
+        columns = {name: t.detach().cpu() for name, t in self.rows(rows).items() if name != ROW}
+        names = [f"noise:{row}/{n}" for n, row in enumerate(rows.tolist())]
+        return TensorSamples(names, names, columns)
+
 
 @dataclass(frozen=True)
 class NoiseRows:
@@ -49,24 +56,6 @@ class NoiseRows:
     def batch(self, setting: Setting, size: int, generator: torch.Generator) -> Batch:
         """Up to ``size`` different rows, as positions (B,)."""
         return {ROW: torch.randperm(len(_noise(setting)), generator=generator)[:size]}
-
-
-@dataclass(frozen=True)
-class NoiseLoss:
-    """The family's mean loss on rows of the noise."""
-
-    weight: float = 1.0
-    every: int = 1
-    batch_size: int | None = None
-    fields: Fields = None
-    needs: ClassVar[tuple[type, ...]] = (HasLoss,)
-
-    def start(self, setting: Setting, samples: Samples) -> None:
-        """Nothing to prepare."""
-
-    def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor:
-        """Mean loss of the batch."""
-        return _losses(setting, _noise(setting).rows(batch[ROW]))
 
 
 @dataclass(frozen=True)

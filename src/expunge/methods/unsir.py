@@ -3,9 +3,9 @@
 Tarun, Chundawat, Mandal, Kankanhalli (2023). Fast Yet Effective Machine Unlearning (IEEE TNNLS).
 The method never looks at an input of the forget set, only at its labels ("zero-glance"). Penalty,
 optimisers and epochs are those of the baseline in Foster et al. (2024), Selective Synaptic
-Dampening; the 40 steps over 256 rows of noise are our reading of the original (5 rounds of 8 steps
-on one batch). There noise and retain rows are shuffled into one stream; here every step of the
-impairing pass has a batch of each.
+Dampening; 40 steps on 256 rows of noise, each of them 20 times in the stream, are those of the
+original code (5 rounds of 8 steps; beside 8,000 retain rows). Noise and retain rows are shuffled
+into one stream, so that batch norm sees them together.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,11 @@ from torch import Tensor
 from expunge.data.samples import ROW, Samples
 from expunge.descent.length import Epochs, Steps
 from expunge.descent.loop import Descent
-from expunge.descent.noise_terms import NOISE, MaximalError, Noise, NoiseLoss, NoiseRows
+from expunge.descent.noise_terms import NOISE, MaximalError, Noise, NoiseRows
 from expunge.descent.optimisers import AdamW
 from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
+from expunge.descent.sources import Pool
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLoss
 from expunge.methods.presets import TRAINING, Reach, held_back, passes, retain_batch
@@ -33,6 +34,12 @@ from expunge.run import Run
 
 REACH = Reach(classes=0.9, rows=0.2)
 """How far each pass of the preset could lead; see methods/presets.py."""
+
+SHARE = 256 * 20 / 8000
+"""Rows of noise to one of the retain set in the original code's stream."""
+
+STREAM = Pool((Role.CONTRAST, Role.RETAIN))
+"""Noise and retain rows as they come; for this pass the noise takes the role of contrast."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,12 @@ class Unsir:
         noise_steps: steps on the noise, each on a batch of all its rows.
         noise_learning_rate: of Adam, on the noise.
         penalty: factor of the mean squared norm of a row of noise.
-        noise_weight: factor of the loss on noise in the impairing pass, beside the retain loss.
-        impair_epochs: passes over the retain set with noise beside it.
+        copies: how often each row of noise is in the stream of the impairing pass.
+        impair_epochs: passes over the noise and the retain set, shuffled into one stream.
         impair_learning_rate: of Adam.
         repair_epochs: passes over the retain set alone.
         repair_learning_rate: of Adam.
-        batch_size: rows of the retain set a step, and of noise beside them.
+        batch_size: rows a step, of noise and retain set together where both are read.
         target: the field of the forget set that says what its rows teach.
         sequential: start from the current model instead of the base.
 
@@ -80,7 +87,7 @@ class Unsir:
     noise_steps: int = 40
     noise_learning_rate: float = 0.1
     penalty: float = 0.1
-    noise_weight: float = 1.0
+    copies: int = 20
     impair_epochs: int = 1
     impair_learning_rate: float = 1e-4
     repair_epochs: int = 1
@@ -90,7 +97,7 @@ class Unsir:
     sequential: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("noise_rows", "noise_steps", "impair_epochs"):
+        for name in ("noise_rows", "noise_steps", "copies", "impair_epochs"):
             if getattr(self, name) < 1:
                 raise ExpungeError(
                     f"UNSIR got {name} {getattr(self, name)}; at least 1 is expected, since "
@@ -98,14 +105,20 @@ class Unsir:
                 )
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Smaller batches, at the rates that lead in one pass as far as :data:`REACH` says."""
+        """Smaller batches, the published :data:`SHARE` of noise, and the rates that lead in one
+        pass over the retain set as far as :data:`REACH` says."""
         size = retain_batch(problem, self.batch_size)
         impair, repair = (
             REACH.adam_rate(problem, passes(problem, Role.RETAIN, max(1, epochs), size))
             for epochs in (self.impair_epochs, self.repair_epochs)
         )
+        beside = SHARE * len(problem.data[Role.RETAIN])
         fitting = replace(
-            self, batch_size=size, impair_learning_rate=impair, repair_learning_rate=repair
+            self,
+            batch_size=size,
+            copies=max(1, round(beside / self.noise_rows)),
+            impair_learning_rate=impair,
+            repair_learning_rate=repair,
         )
         rates = "impair_learning_rate", "repair_learning_rate"
         return held_back(fitting, rates, problem, run, TRAINING)
@@ -154,8 +167,9 @@ class Unsir:
             problem, companions={**problem.companions, NOISE: self._noise(problem, run)}
         )
         learned = self.noise().minimise(started, run, name="noise").companions[NOISE]
-        beside = {**problem.companions, NOISE: learned}
-        impaired = self.impair().minimise(replace(problem, companions=beside), run, name="impair")
+        assert isinstance(learned, Noise)
+        data = {Role.RETAIN: problem.data[Role.RETAIN], Role.CONTRAST: learned.samples(self.copies)}
+        impaired = self.impair().minimise(replace(problem, data=data), run, name="impair")
         after = impaired.model
         if self.repair_epochs:
             after = self.repair().minimise(replace(problem, model=after), run, name="repair").model
@@ -174,14 +188,13 @@ class Unsir:
         )
 
     def impair(self) -> Descent:
-        """The model learns the noise under the labels to be forgotten, beside the retain set."""
+        """The model learns the noise under the labels to be forgotten, among the retain rows."""
         return Descent(
             Player(
-                retain=Loss(),
-                others={NOISE: On(NoiseRows(), NoiseLoss(self.noise_weight))},
+                others={"impair": On(STREAM, Loss())},
                 optimiser=AdamW(self.impair_learning_rate),
             ),
-            length=Epochs(self.impair_epochs, of=Role.RETAIN),
+            length=Epochs(self.impair_epochs, of=STREAM),
             batch_size=self.batch_size,
         )
 
