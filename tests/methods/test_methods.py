@@ -9,6 +9,7 @@ from torch import nn
 from expunge import registry
 from expunge.aggregation.sum import Sum
 from expunge.benchmarks.concepts.worlds import concept_world
+from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.benchmarks.shipped import Work
@@ -143,7 +144,7 @@ def with_untouchable(problem: Problem, *roles: Role) -> Problem:
 
 def test_every_registered_method_is_tried_here() -> None:
     elsewhere = {"acu", "certified-removal", "s3t", "s3t-or-retrain", "sisa"}  # which need a record
-    others = {*LANGUAGE_METHODS, *NUMBER_METHODS}
+    others = {*LANGUAGE_METHODS, *NUMBER_METHODS, *GENERATIVE_METHODS}
     assert set(FAST) | elsewhere | others == set(registry.names("methods"))
 
 

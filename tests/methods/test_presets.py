@@ -13,6 +13,7 @@ from torch import nn
 from expunge import registry
 from expunge.audit.kept import LEAST, Kept
 from expunge.audit.measure import Measured, Panel, measure
+from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.benchmarks.shipped import digits_classifier_work
@@ -48,6 +49,7 @@ from expunge.requests import Request, Rows
 from expunge.run import Run
 
 CLASS = Request("the threes", Rows("label", ("3",)))
+OTHERS = (*LANGUAGE_METHODS, *GENERATIVE_METHODS)
 WITHOUT = (
     "acu",
     "certified-removal",
@@ -57,7 +59,7 @@ WITHOUT = (
     "s3t",
     "s3t-or-retrain",
     "sisa",
-    *LANGUAGE_METHODS,
+    *OTHERS,
 )
 """The first have no field that a model could make wrong; the others are not for classifiers."""
 
@@ -144,9 +146,7 @@ def test_a_preset_for_some_rows_goes_past_the_oracle_by_little(
     assert left >= measured(oracle, request)[1] - 0.1
 
 
-@pytest.mark.parametrize(
-    "name", [*REGISTERED, *ELSEWHERE, *sorted(set(WITHOUT) - set(LANGUAGE_METHODS))]
-)
+@pytest.mark.parametrize("name", [*REGISTERED, *ELSEWHERE, *sorted(set(WITHOUT) - set(OTHERS))])
 def test_every_method_that_has_fields_has_a_preset_with_a_rule(name: str) -> None:
     kind: Any = registry.load("methods", name)
     assert isinstance(kind(), HasPreset) == (name not in WITHOUT)

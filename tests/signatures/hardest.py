@@ -17,6 +17,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.kinds import Adapter, Guard, Redaction, Replacement
 from expunge.data.samples import Batch, Samples
 from expunge.descent.averages import MovingAverage
+from expunge.descent.denoising_sources import OwnPictures, UniformPictures
 from expunge.descent.forget_terms import Ascent
 from expunge.descent.length import Epochs, Steps
 from expunge.descent.loop import Descent
@@ -34,7 +35,8 @@ from expunge.descent.player import (
     Transform,
 )
 from expunge.descent.retain_terms import Loss
-from expunge.descent.transforms import ClipNorm, ProjectConflicts
+from expunge.descent.score_distillation import FakeScore, ScoreIdentity
+from expunge.descent.transforms import ClipNorm, ClipValue, ProjectConflicts
 from expunge.families.abilities import (
     Family,
     HasEmbeddings,
@@ -43,7 +45,9 @@ from expunge.families.abilities import (
     HasNeutral,
     HasOutputs,
 )
+from expunge.families.diffusion import Diffusion
 from expunge.methods.protocol import Artifact, ByDescent, Method, Outcome
+from expunge.methods.sfd import SFD
 from expunge.problem import Access, Fields, Problem
 from expunge.recipe import Learner, Record, Role, Trained
 from expunge.run import Run
@@ -57,27 +61,6 @@ Abilities = tuple[type, ...]
 
 
 # ---- abilities that these methods ask of families, beside those of expunge.families -------------
-
-
-@runtime_checkable
-class HasDenoised(Protocol):
-    """A diffusion model: it predicts the noise of a drawn batch, under any condition."""
-
-    def denoised(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The picture x_hat (B, C, H, W) that the prediction implies."""
-        ...
-
-    def condition(self, words: str) -> Tensor:
-        """What a concept's name conditions on: a label (), or text states (L, D).
-
-        With it a method without data reads target and anchor from the request alone.
-        """
-        ...
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """The names that a label-conditional model knows, in label order; else empty."""
-        ...
 
 
 @runtime_checkable
@@ -109,15 +92,6 @@ class Decay:
     pieces: int
 
     def share(self, step: int, total: int) -> float: ...
-
-
-@dataclass(frozen=True)
-class ClipValue:
-    """Every entry of the gradient within [-limit, limit]."""
-
-    limit: float = 1.0
-
-    def gradients(self, at: StepGradients) -> list[Tensor]: ...
 
 
 _schedules: tuple[Schedule, ...] = (WarmUp(5000), Decay(0.95, 4))
@@ -214,7 +188,7 @@ class FoolDiscriminator:
     every: int = 1
     batch_size: int | None = None
     fields: Fields = frozenset({"image", "target_prompt"})
-    needs: ClassVar[Abilities] = (HasDenoised,)
+    needs: ClassVar[Abilities] = (Diffusion,)
 
     def start(self, setting: Setting, samples: Samples) -> None: ...
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor: ...
@@ -229,7 +203,7 @@ class TellAnchorFromErased:
     every: int = 1
     batch_size: int | None = None
     fields: Fields = frozenset({"image", "prompt", "target_prompt"})
-    needs: ClassVar[Abilities] = (HasDenoised,)
+    needs: ClassVar[Abilities] = (Diffusion,)
 
     def start(self, setting: Setting, samples: Samples) -> None: ...
     def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor: ...
@@ -316,141 +290,10 @@ _pcgrad: Transform = ProjectConflicts()
 _doco: Method = DoCo()
 
 
-# ---- SFD: two players on sources, no data, another family comes out (generative/sfd) -------------
+# ---- SFD: two players on one source of their own, no data; it is built (methods/sfd.py) ----------
 
 
-@dataclass(frozen=True)
-class RetainedLabels:
-    """Noise z, step t, noise e and a condition uniform over all but the target's."""
-
-    first: int = 38
-    last: int = 712
-
-    def batch(self, setting: Setting, size: int, generator: Generator) -> Batch: ...
-
-
-@dataclass(frozen=True)
-class TargetLabel:
-    """The same with the target's condition, and the anchor's beside it as ``anchor``."""
-
-    first: int = 38
-    last: int = 712
-
-    def batch(self, setting: Setting, size: int, generator: Generator) -> Batch: ...
-
-
-@dataclass(frozen=True)
-class FakeScore:
-    """Denoising loss of ``fake_score`` on x0 = G(z, c), made without gradient."""
-
-    weight: float = 1.0
-    initial: int = 440
-    every: int = 1
-    batch_size: int | None = None
-    fields: Fields = None
-    needs: ClassVar[Abilities] = (HasDenoised,)
-
-    def start(self, setting: Setting, samples: Samples) -> None: ...
-    def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class ScoreIdentity:
-    """L_SiD: the gradient flows through the inputs of ``reference()`` (the teacher) and of
-    ``fake_score`` to x0 = G(z, c).
-
-    The teacher's condition is ``anchor`` where the batch has one.
-    """
-
-    weight: float = 1.0
-    alpha: float = 1.2
-    initial: int = 440
-    every: int = 1
-    batch_size: int | None = None
-    fields: Fields = None
-    needs: ClassVar[Abilities] = (HasDenoised,)
-
-    def start(self, setting: Setting, samples: Samples) -> None: ...
-    def value(self, setting: Setting, batch: Batch, prepared: object) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class SFD:
-    """The live model becomes the one-step generator; its copy at the start is the teacher."""
-
-    name: ClassVar[str] = "sfd"
-    paper: ClassVar[str] = "Chen, Zhang, Zhou 2025, Score Forgetting Distillation"
-    sequential: ClassVar[bool] = False
-
-    alpha: float = 1.2
-    first_step: int = 38
-    initial_step: int = 440
-    last_step: int = 712
-    score_forget_weight: float = 0.01
-    forget_weight: float = 0.01
-    score_learning_rate: float = 1e-5
-    learning_rate: float = 1e-5
-    batch_size: int = 128
-    iterations: int = 50_000
-    decay: float = 0.9999
-    clip: float = 1.0
-
-    def descent(self) -> Descent:
-        retained = RetainedLabels(self.first_step, self.last_step)
-        target = TargetLabel(self.first_step, self.last_step)
-        initial = self.initial_step
-        return Descent(
-            Player(
-                "fake_score",
-                others={
-                    "retained": On(retained, FakeScore(1.0, initial)),
-                    "target": On(target, FakeScore(self.score_forget_weight, initial)),
-                },
-                optimiser=AdamW(self.score_learning_rate, betas=(0.0, 0.999)),
-            ),
-            Player(
-                others={
-                    "retained": On(retained, ScoreIdentity(1.0, self.alpha, initial)),
-                    "target": On(target, ScoreIdentity(self.forget_weight, self.alpha, initial)),
-                },
-                optimiser=AdamW(self.learning_rate, betas=(0.0, 0.999)),
-            ),
-            length=Steps(self.iterations),
-            batch_size=self.batch_size,
-            transform=ClipValue(self.clip),
-            average=MovingAverage(self.decay),
-        )
-
-    @property
-    def needs(self) -> Abilities:
-        return self.descent().needs
-
-    @property
-    def prepares_with(self) -> Access:
-        return Access()
-
-    @property
-    def unlearns_with(self) -> Access:
-        return self.descent().access
-
-    def prepare(self, problem: Problem, run: Run) -> Artifact: ...
-
-    def unlearn(self, problem: Problem, artifact: Artifact, run: Run) -> Outcome:
-        """Adds the companion ``fake_score``, a copy of the model; then ``generator_of``."""
-        ...
-
-    def generator_of(self, averaged: nn.Module, teacher: nn.Module) -> Replacement:
-        """A Replacement of another family, with the function that builds it."""
-        return Replacement.of(
-            averaged,
-            teacher,
-            family="one_step_generator",
-            builder="expunge.models.one_step:from_denoiser",
-            initial_step=self.initial_step,
-        )
-
-
-_sfd_sources: tuple[Source, ...] = (RetainedLabels(), TargetLabel())
+_sfd_sources: tuple[Source, ...] = (OwnPictures(), UniformPictures())
 _sfd_terms: tuple[Term, ...] = (FakeScore(), ScoreIdentity())
 _sfd: Method = SFD()
 

@@ -10,6 +10,7 @@ import hardest
 import pytest
 
 from expunge.methods.protocol import Method
+from expunge.methods.sfd import SFD
 from expunge.problem import Access
 from expunge.recipe import Role
 
@@ -109,7 +110,7 @@ OPENS: dict[str, tuple[Method, Access]] = {
         hardest.DoCo(),
         Access({Role.ALTERNATIVES: IMAGE | {"prompt", "target_prompt"}, Role.PRIOR: None}),
     ),
-    "sfd": (hardest.SFD(), Access()),
+    "sfd": (SFD(), Access()),
     "msgm": (hardest.MSGM(), Access({Role.FORGET: IMAGE, Role.RETAIN: IMAGE})),
     "msgm from scratch": (
         hardest.MSGMFromScratch(),

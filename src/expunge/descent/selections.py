@@ -1,19 +1,121 @@
 """Which parameters move, where that follows from the data or from the model's anatomy."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import ROW, batches
+from expunge.data.samples import ROW, Batch, batches
 from expunge.descent.streams import reading
+from expunge.descent.transforms import norm
 from expunge.errors import ExpungeError
-from expunge.families.abilities import HasLoss, able
+from expunge.families.abilities import Family, HasLoss, able
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
+
+Losses = Callable[[Family, nn.Module, Batch], Tensor]
+"""The loss (B,) of every row of a drawn batch."""
+
+
+def own_losses(family: Family, model: nn.Module, batch: Batch) -> Tensor:
+    """Those that the family was trained with."""
+    return able(family, HasLoss).losses(model, batch).means()
+
+
+@dataclass(frozen=True)
+class ForgetGradient:
+    """The gradient of a loss summed over the forget set, in evaluation mode.
+
+    Args:
+        batch_size: rows at a time; without ``clip`` it changes the gradient by rounding alone.
+        losses: what is differentiated.
+        passes: over the forget set. A loss with noise in it is drawn anew in each.
+        clip: largest norm of the gradient of a batch, before it is added to the others.
+
+    Raises:
+        ExpungeError: there is no pass.
+    """
+
+    batch_size: int = 256
+    losses: Losses = own_losses
+    passes: int = 1
+    clip: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.passes < 1 or not self.clip > 0:
+            raise ExpungeError(
+                f"The gradient of the forget set was asked for in {self.passes} passes with norms "
+                f"up to {self.clip:g}; at least one pass and a norm above 0 are expected."
+            )
+
+    def of(self, module: nn.Module, problem: Problem, run: Run) -> dict[str, Tensor]:
+        """The gradient by parameter; parameters that it does not reach are said, and have 0.
+
+        Raises:
+            ExpungeError: no parameter is trainable, or the gradient is zero or not finite.
+        """
+        asked = copy.deepcopy(module).eval()
+        named = {name: p for name, p in asked.named_parameters() if p.requires_grad}
+        if not named:
+            raise ExpungeError(
+                "No parameter of the model requires a gradient, so none is salient; let some."
+            )
+        draws, unreached = run.generator("saliency"), set(named)
+        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in named.items()}
+        rows = problem.data[Role.FORGET]
+        for raw in chain.from_iterable(batches(rows, self.batch_size) for _ in range(self.passes)):
+            run.meter.touch(Role.FORGET.value, len(raw[ROW]))
+            drawn = problem.family.draw(raw, draws)
+            batch = {key: tensor.to(run.device) for key, tensor in drawn.items()}
+            with run.autocast(), reading(batch):
+                loss = self.losses(problem.family, asked, batch).sum()
+            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            reached = {n: g for n, g in zip(named, found, strict=True) if g is not None}
+            length = norm([g.float() for g in reached.values()]) if reached else torch.ones(())
+            share = (
+                1.0 if math.isinf(self.clip) else min(1.0, self.clip / max(1e-12, float(length)))
+            )
+            for name, gradient in reached.items():
+                sums[name] += share * gradient
+                unreached.discard(name)
+        if unreached:
+            run.warn(
+                f"No gradient of the forget loss reaches {min(unreached)!r}"
+                f"{f' and {len(unreached) - 1} others' if len(unreached) > 1 else ''}; they count "
+                "as least salient."
+            )
+        if not all(bool(g.isfinite().all()) for g in sums.values()) or not any(
+            bool(g.any()) for g in sums.values()
+        ):
+            raise ExpungeError(
+                "The gradient of the forget loss is zero everywhere or not finite, so no weight is "
+                "more salient than another; check that the model is sound and reads its inputs."
+            )
+        return sums
+
+
+def largest(scores: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Masks of the share of all entries whose score is largest, over all tensors together.
+
+    Of equal scores those first in canonical order are taken.
+
+    Args:
+        scores: by parameter, of its shape.
+        share: of the entries, rounded down, above 0 and at most 1.
+
+    Raises:
+        ExpungeError: the share is not in (0, 1], or takes no entry.
+    """
+    flat = torch.cat([s.reshape(-1) for s in scores.values()])
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    count = _count(share, len(flat))
+    mask[flat.sort(descending=True, stable=True).indices[:count]] = True
+    return _shaped(mask, scores)
 
 
 @dataclass(frozen=True)
@@ -27,11 +129,11 @@ class Saliency:
 
     Args:
         kept: share of the entries that move, above 0 and at most 1.
-        batch_size: rows at a time; it changes the gradient by rounding alone.
+        gradient: how it is found.
     """
 
     kept: float = 0.5
-    batch_size: int = 256
+    gradient: ForgetGradient = field(default_factory=ForgetGradient)
 
     def select(self, module: nn.Module, problem: Problem, run: Run) -> Mapping[str, Tensor | None]:
         """A mask for every trainable parameter.
@@ -40,55 +142,58 @@ class Saliency:
             ExpungeError: the share is not in (0, 1] or keeps no entry, no parameter is trainable,
                 or the gradient is zero or not finite.
         """
-        gradients = self._gradients(module, problem, run)
-        flat = torch.cat([g.reshape(-1) for g in gradients.values()]).abs()
-        count = int(self.kept * len(flat)) if 0 < self.kept <= 1 else 0
-        if count == 0:
-            raise ExpungeError(
-                f"A share of {self.kept} of {len(flat)} weights was asked for; a number above 0 "
-                "and at most 1 that keeps at least one weight is expected, for example 0.5."
-            )
-        if not bool(flat.isfinite().all()) or not bool(flat.any()):
-            raise ExpungeError(
-                "The gradient of the forget loss is zero everywhere or not finite, so no weight is "
-                "more salient than another; check that the model is sound and reads its inputs."
-            )
-        mask = torch.zeros_like(flat, dtype=torch.bool)
-        mask[flat.sort(descending=True, stable=True).indices[:count]] = True
-        pieces = torch.split(mask, [g.numel() for g in gradients.values()])
-        return {
-            name: piece.reshape(gradient.shape)
-            for (name, gradient), piece in zip(gradients.items(), pieces, strict=True)
-        }
+        found = self.gradient.of(module, problem, run)
+        return dict(largest({name: g.abs() for name, g in found.items()}, self.kept))
 
-    def _gradients(self, module: nn.Module, problem: Problem, run: Run) -> dict[str, Tensor]:
-        """The gradient of the summed loss by name; parameters that it does not reach are said."""
-        asked = copy.deepcopy(module).eval()
-        named = {name: p for name, p in asked.named_parameters() if p.requires_grad}
-        if not named:
-            raise ExpungeError(
-                "No parameter of the model requires a gradient, so none is salient; let some."
-            )
-        draws, unreached = run.generator("saliency"), set(named)
-        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in named.items()}
-        for raw in batches(problem.data[Role.FORGET], self.batch_size):
-            run.meter.touch(Role.FORGET.value, len(raw[ROW]))
-            drawn = problem.family.draw(raw, draws)
-            batch = {key: tensor.to(run.device) for key, tensor in drawn.items()}
-            with run.autocast(), reading(batch):
-                loss = able(problem.family, HasLoss).losses(asked, batch).means().sum()
-            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-            for name, gradient in zip(named, found, strict=True):
-                if gradient is not None:
-                    sums[name] += gradient
-                    unreached.discard(name)
-        if unreached:
-            run.warn(
-                f"No gradient of the forget loss reaches {min(unreached)!r}"
-                f"{f' and {len(unreached) - 1} others' if len(unreached) > 1 else ''}; they count "
-                "as least salient."
-            )
-        return sums
+
+@dataclass(frozen=True)
+class Connections:
+    """The share ``kept`` of all entries whose weight times forget-loss gradient is largest.
+
+    Lee, Ajanthan, Torr (2019). SNIP: Single-shot Network Pruning based on Connection Sensitivity.
+    Its arguments are those of :class:`Saliency`; so are its errors.
+    """
+
+    kept: float = 0.1
+    gradient: ForgetGradient = field(default_factory=ForgetGradient)
+
+    def select(self, module: nn.Module, problem: Problem, run: Run) -> Mapping[str, Tensor]:
+        """A mask for every trainable parameter."""
+        found, weights = self.gradient.of(module, problem, run), dict(module.named_parameters())
+        scores = {n: (g * weights[n].detach().to(g.device)).abs() for n, g in found.items()}
+        return largest(scores, self.kept)
+
+
+@dataclass(frozen=True)
+class RandomEntries:
+    """A random share ``kept`` of all entries: as many as :class:`Saliency` takes, as a control."""
+
+    kept: float = 0.5
+
+    def select(self, module: nn.Module, problem: Problem, run: Run) -> Mapping[str, Tensor | None]:
+        """A mask for every trainable parameter."""
+        draws = run.generator("random entries")
+        named = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        scores = {n: torch.rand(p.shape, generator=draws).to(p.device) for n, p in named.items()}
+        return dict(largest(scores, self.kept))
+
+
+def _count(share: float, entries: int) -> int:
+    count = int(share * entries) if 0 < share <= 1 else 0
+    if count == 0:
+        raise ExpungeError(
+            f"A share of {share} of {entries} weights was asked for; a number above 0 "
+            "and at most 1 that keeps at least one weight is expected, for example 0.5."
+        )
+    return count
+
+
+def _shaped(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    pieces = torch.split(flat, [one.numel() for one in like.values()])
+    return {
+        name: piece.reshape(one.shape)
+        for (name, one), piece in zip(like.items(), pieces, strict=True)
+    }
 
 
 @dataclass(frozen=True)

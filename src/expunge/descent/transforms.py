@@ -16,6 +16,12 @@ def norm(gradient: Sequence[Tensor]) -> Tensor:
     return found
 
 
+def clipped(gradient: Sequence[Tensor], limit: float) -> list[Tensor]:
+    """The gradient, scaled down to norm ``limit`` where it is longer."""
+    factor = (limit / norm(gradient).clamp(min=1e-12)).clamp(max=1.0)
+    return [g * factor for g in gradient]
+
+
 @dataclass(frozen=True)
 class ClipNorm:
     """Scale the whole gradient down to Euclidean norm ``limit`` where it is longer."""
@@ -24,9 +30,18 @@ class ClipNorm:
 
     def gradients(self, at: StepGradients) -> list[Tensor]:
         """The clipped gradient of the sum of all terms."""
-        found = at.total()
-        factor = (self.limit / norm(found).clamp(min=1e-12)).clamp(max=1.0)
-        return [g * factor for g in found]
+        return clipped(at.total(), self.limit)
+
+
+@dataclass(frozen=True)
+class ClipValue:
+    """Cut every entry of the gradient to the range from minus ``limit`` to ``limit``."""
+
+    limit: float = 1.0
+
+    def gradients(self, at: StepGradients) -> list[Tensor]:
+        """The cut gradient of the sum of all terms."""
+        return [g.clamp(-self.limit, self.limit) for g in at.total()]
 
 
 @dataclass(frozen=True)

@@ -179,9 +179,12 @@ class Diffusion(FromNoise):
 
     def noised(self, model: nn.Module, batch: Batch) -> Tensor:
         """x_t of a drawn batch."""
-        factor, deviation = self.schedule.marginal(batch[TIME])
-        clean = self.encoded(model, pictures(batch))
-        return wide(factor, clean) * clean + wide(deviation, clean) * batch[NOISE]
+        return self.noised_at(self.encoded(model, pictures(batch)), batch[TIME], batch[NOISE])
+
+    def noised_at(self, clean: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+        """x_t of x_0 (B, ...) at timesteps (B,) with noise (B, ...)."""
+        factor, deviation = self.schedule.marginal(time)
+        return wide(factor, clean) * clean + wide(deviation, clean) * noise
 
     def noise(self, model: nn.Module, noised: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """The noise that the network sees in ``noised`` at timesteps (B,), told ``condition``.

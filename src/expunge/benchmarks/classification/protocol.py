@@ -23,6 +23,7 @@ from expunge.benchmarks.classification.work import (
     Tuning,
 )
 from expunge.benchmarks.classification.worlds import WORLDS, Kind, world
+from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
@@ -38,6 +39,7 @@ LEFT_OUT = {
 }
 LEFT_OUT |= dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
 LEFT_OUT |= dict.fromkeys(NUMBER_METHODS, "it was made for models that answer with numbers")
+LEFT_OUT |= dict.fromkeys(GENERATIVE_METHODS, "it was made for models that draw")
 """Registered methods that are not compared, and why."""
 
 QUICK = ("digits",)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from expunge import registry
 from expunge.audit.case import source_of
+from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.errors import ExpungeError
@@ -133,11 +134,13 @@ LEFT_OUT = (
     "redact",
     *LANGUAGE_METHODS,
     *NUMBER_METHODS,
+    *GENERATIVE_METHODS,
 )
 """The first two need examples of concepts and forget whole classes; the third trains a thousand
 models for every base; the next two leave the weights as they
 are, and what is wrong in them cannot be corrected by refusing, or by what is served beside them.
-Those for language models are measured on language models, those for numbers on numbers."""
+Those for language models are measured on language models, those for numbers on numbers;
+those for models that draw need the noise of one."""
 
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""
