@@ -1,12 +1,17 @@
-"""Methods made for models that draw, which comparisons of classifiers leave out: they need the
-noise of a denoiser."""
+"""Methods made for models that draw, which comparisons of classifiers leave out: they need prompts,
+or the noise of a denoiser."""
 
 GENERATIVE_METHODS = (
     "amnesia-diffusion",
+    "concept-ablation",
     "erase-diff",
     "erase-diff-noise",
+    "esd-u",
+    "esd-x",
     "relabel-diffusion",
+    "safe-latent",
     "salun-diffusion",
     "scissorhands",
     "sfd",
+    "uce",
 )

@@ -14,7 +14,7 @@ from torch import nn
 from expunge.descent.averages import Average
 from expunge.descent.best import BestOf
 from expunge.descent.length import Length
-from expunge.descent.player import Adversary, Player, Transform
+from expunge.descent.player import Adversary, Opens, Player, Transform
 from expunge.descent.state import Each, State
 from expunge.descent.until import Until
 from expunge.errors import ExpungeError
@@ -89,6 +89,8 @@ class Descent:
         for player in self.players:
             for on in player.terms().values():
                 opened |= Access(dict.fromkeys(on.roles, on.term.fields))
+                if isinstance(on.source, Opens):
+                    opened |= on.source.access
         return opened
 
     @property

@@ -17,7 +17,7 @@ from expunge.descent.optimisers import AdamW, Optimiser
 from expunge.descent.proximal import Proximal
 from expunge.descent.sources import Pool
 from expunge.families.abilities import Family
-from expunge.problem import Fields, Problem
+from expunge.problem import Access, Fields, Problem
 from expunge.recipe import Role
 from expunge.run import Run
 
@@ -154,6 +154,16 @@ class Source(Protocol):
 
     def batch(self, setting: Setting, size: int, generator: torch.Generator) -> Batch:
         """A drawn batch of ``size`` rows; it is not drawn again by the family."""
+        ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A source that makes its batches out of what a role says, such as the prompts of a model."""
+
+    @property
+    def access(self) -> Access:
+        """The roles and fields that it reads."""
         ...
 
 

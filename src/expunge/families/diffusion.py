@@ -311,6 +311,12 @@ class TextDiffusion(Diffusion):
         vae: Any = model.get_submodule("vae")
         return super().decoded(model, vae.decode(found / self.latents.scale).sample)
 
+    def states(self, model: nn.Module, conditions: Tensor) -> Tensor:
+        """States (n, L, D) of tokens (n, L), by the model's own text encoder."""
+        encoder: Any = model.get_submodule("text_encoder")
+        found: Tensor = encoder(conditions).last_hidden_state
+        return found
+
     def conditions(self, texts: Sequence[str]) -> Tensor:
         """Tokens (n, L)."""
         return self.tokens.of(texts)

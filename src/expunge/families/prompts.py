@@ -96,6 +96,19 @@ class PromptTokens:
             rows.append(told + [padding] * (self.length - len(told)))
         return torch.tensor(rows, dtype=torch.int64, device=tokens.device).view_as(tokens)
 
+    def ends(self, tokens: Tensor, words: str) -> Tensor:
+        """Position (n,) of the last token of ``words`` in each row (n, L), where it first holds
+        them.
+
+        Raises:
+            ExpungeError: a row does not hold them.
+        """
+        wanted = self._wanted(words)
+        places = [_place(row, wanted) for row in tokens.tolist()]
+        if None in places:
+            raise ExpungeError(f"A prompt that does not speak of {words!r} was given as one.")
+        return torch.tensor([place + len(wanted) - 1 for place in places if place is not None])
+
     def last(self, tokens: Tensor) -> Tensor:
         """Position (n,) of the last word of each row (n, L); 0 where there is none."""
         _, end, _ = self.specials
