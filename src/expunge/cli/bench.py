@@ -37,6 +37,7 @@ from expunge.cli import (
     bench_attacks,
     bench_concepts,
     bench_continual_vlm,
+    bench_drawing,
     bench_facts,
     bench_identity,
     bench_label_free,
@@ -64,6 +65,7 @@ app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
 app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
+app.command("drawing")(bench_drawing.drawing)
 app.command("facts")(bench_facts.facts)
 app.command("identity")(bench_identity.identity)
 app.command("acu")(bench_acu.acu)

@@ -76,10 +76,8 @@ class ForgetGradient:
                 loss = self.losses(problem.family, asked, batch).sum()
             found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
             reached = {n: g for n, g in zip(named, found, strict=True) if g is not None}
-            length = norm([g.float() for g in reached.values()]) if reached else torch.ones(())
-            share = (
-                1.0 if math.isinf(self.clip) else min(1.0, self.clip / max(1e-12, float(length)))
-            )
+            length = float(norm([g.float() for g in reached.values()])) if reached else 0.0
+            share = min(1.0, self.clip / max(1e-12, length))
             for name, gradient in reached.items():
                 sums[name] += share * gradient
                 unreached.discard(name)
