@@ -2,7 +2,7 @@
 
 import torch
 
-from expunge.data.augmentation import augmented
+from expunge.data.augmentation import Jitter, augmented
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -34,3 +34,13 @@ def test_left_stays_left_and_up_stays_up() -> None:
     drawing[:, :, 10:26, 10:26] = 0  # a square in the upper left corner
     ink = 255 - augmented(drawing, seeded(3)).float().mean(dim=1)
     assert bool((ink[:, :32, :32].sum(dim=(1, 2)) > 0.8 * ink.sum(dim=(1, 2))).all())
+
+
+def test_a_jitter_of_nothing_copies_and_one_that_shrinks_shrinks() -> None:
+    drawing = torch.full((4, 3, 64, 64), 255, dtype=torch.uint8)
+    drawing[:, :, 8:56, 8:56] = 0
+    still = Jitter(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert torch.equal(augmented(drawing, seeded(0), still), drawing)
+    smaller = augmented(drawing, seeded(0), Jitter(0, 0, 0.7, 0, 0, 0, 0, 0, 0))
+    ink = (255 - smaller.float()).sum((1, 2, 3)) / (255 - drawing.float()).sum((1, 2, 3))
+    assert bool(((ink - 0.25).abs() < 0.02).all())  # half the width and height, nearly

@@ -35,6 +35,7 @@ from expunge.cli import (
     bench_acu,
     bench_amnesia,
     bench_attacks,
+    bench_canvas,
     bench_concepts,
     bench_continual_vlm,
     bench_drawing,
@@ -71,6 +72,7 @@ app.command("identity")(bench_identity.identity)
 app.command("acu")(bench_acu.acu)
 app.command("amnesia")(bench_amnesia.amnesia)
 app.command("attacks")(bench_attacks.attacks)
+app.command("canvas")(bench_canvas.canvas)
 app.command("concepts")(bench_concepts.concepts)
 app.command("label-free")(bench_label_free.label_free)
 app.command("real-facts")(bench_real_facts.real_facts)

@@ -6,39 +6,70 @@ Nothing is mirrored: arrows, pointing hands and letters would change their meani
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-TURN = math.radians(12)  # largest angle
-ZOOM = 0.18  # largest relative change of size
-STRETCH = 0.08  # largest relative change of width against height
-SHIFT = 0.08  # largest shift, as a share of the side
-BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.25, 0.25, 0.4, 0.25
 CHUNK = 512  # pictures at a time
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far a copy may be from its drawing.
+
+    Args:
+        turn: largest angle in radians.
+        zoom: largest relative change of size, in logarithms.
+        shrink: taken from the logarithm of every size.
+        stretch: largest relative change of width against height.
+        shift: largest shift, as a share of the side.
+        hue: largest turn of the hues in radians.
+        saturation: largest relative change of colour.
+        contrast: largest relative change of the ink.
+        brightness: as much again, drawn by itself.
+    """
+
+    turn: float = math.radians(12)
+    zoom: float = 0.18
+    shrink: float = 0.0
+    stretch: float = 0.08
+    shift: float = 0.08
+    hue: float = 0.25
+    saturation: float = 0.4
+    contrast: float = 0.25
+    brightness: float = 0.25
+
+
+JITTER = Jitter()
 
 # Luminance of red, green and blue, and the two axes of colour that go with it (YIQ).
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def augmented(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augmented(
+    images: torch.Tensor, generator: torch.Generator, jitter: Jitter = JITTER
+) -> torch.Tensor:
     """Returns one random copy of each picture.
 
     Args:
         images: uint8 (n, 3, s, s), drawings on white.
         generator: the only source of randomness.
+        jitter: how far the copies may go.
 
     Returns:
         uint8 (n, 3, s, s).
     """
     if len(images) == 0:
         return images.clone()
-    return torch.cat([_copy(part.float() / 255, generator) for part in torch.split(images, CHUNK)])
+    return torch.cat(
+        [_copy(part.float() / 255, generator, jitter) for part in torch.split(images, CHUNK)]
+    )
 
 
-def _copy(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    moved = _moved(images, generator)
-    return (_recoloured(moved, generator) * 255).round().clamp(0, 255).to(torch.uint8)
+def _copy(images: torch.Tensor, generator: torch.Generator, jitter: Jitter) -> torch.Tensor:
+    moved = _moved(images, generator, jitter)
+    return (_recoloured(moved, generator, jitter) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _spread(count: int, width: float, generator: torch.Generator) -> torch.Tensor:
@@ -46,17 +77,19 @@ def _spread(count: int, width: float, generator: torch.Generator) -> torch.Tenso
     return (torch.rand(count, generator=generator) * 2 - 1) * width
 
 
-def _moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _moved(images: torch.Tensor, generator: torch.Generator, jitter: Jitter) -> torch.Tensor:
     count = len(images)
-    angle = _spread(count, TURN, generator)
-    zoom = torch.exp(_spread(count, ZOOM, generator))
-    stretch = torch.exp(_spread(count, STRETCH, generator))
+    angle = _spread(count, jitter.turn, generator)
+    zoom = torch.exp(_spread(count, jitter.zoom, generator) - jitter.shrink)
+    stretch = torch.exp(_spread(count, jitter.stretch, generator))
     across, down = zoom * stretch, zoom / stretch
     rows = [
         torch.stack(
-            [angle.cos() / across, -angle.sin() / across, _spread(count, SHIFT, generator)]
+            [angle.cos() / across, -angle.sin() / across, _spread(count, jitter.shift, generator)]
         ),
-        torch.stack([angle.sin() / down, angle.cos() / down, _spread(count, SHIFT, generator)]),
+        torch.stack(
+            [angle.sin() / down, angle.cos() / down, _spread(count, jitter.shift, generator)]
+        ),
     ]
     rows = [row * torch.tensor([[1.0], [1.0], [2.0]]) for row in rows]  # the page is 2 wide
     maps = torch.stack(rows).permute(2, 0, 1)  # (n, 2, 3)
@@ -65,12 +98,12 @@ def _moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return 1 - ink  # outside the page there is no ink, which is white
 
 
-def _recoloured(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _recoloured(images: torch.Tensor, generator: torch.Generator, jitter: Jitter) -> torch.Tensor:
     count = len(images)
-    turn = _spread(count, HUE, generator)
-    colour = 1 + _spread(count, SATURATION, generator)
-    contrast = 1 + _spread(count, CONTRAST, generator)
-    brightness = _spread(count, BRIGHTNESS, generator)
+    turn = _spread(count, jitter.hue, generator)
+    colour = 1 + _spread(count, jitter.saturation, generator)
+    contrast = 1 + _spread(count, jitter.contrast, generator)
+    brightness = _spread(count, jitter.brightness, generator)
     change = torch.zeros(count, 3, 3)
     change[:, 0, 0] = 1
     change[:, 1, 1] = change[:, 2, 2] = colour * turn.cos()
