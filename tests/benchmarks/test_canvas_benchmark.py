@@ -32,7 +32,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         return {job: json.loads(json.dumps(job.done())) for job in dict.fromkeys(jobs)}
 
     world.cache_clear()
-    monkeypatch.setitem(worlds.WORLDS, "tiny", (TINY, (8, 16), 12))  # type: ignore[arg-type]
+    monkeypatch.setitem(worlds.WORLDS, "tiny", (TINY, (8, 16), 12))
     monkeypatch.setattr(worlds, "LESSONS", 60)
     monkeypatch.setattr(worlds, "SAMPLER", DDIM(2, 2.0))
     monkeypatch.setattr(work, "RELEARNED", 2)
@@ -47,7 +47,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(folder: Path, **more: Any) -> Protocol:
-    forms = tuple(protocol.FORMS)
+    forms = tuple(work.FORMS)
     return Protocol(folder, "tiny", (FISH, OUTLINE), forms, count=1, processes=1, **more)
 
 

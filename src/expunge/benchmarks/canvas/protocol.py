@@ -128,7 +128,9 @@ class Protocol:
         return Place(self.world, world(self.world).digest, self.folder)
 
     def _looked(self, tried: Mapping[Forgetting, Result], told: Told) -> dict[str, Any]:
-        place, found, jobs = self.place, {}, {}
+        place = self.place
+        jobs: dict[tuple[Target, str, int], Looking] = {}
+        found: dict[str, Any] = {}
         for target in self.targets:
             for seed in range(self.seeds):
                 whats: dict[str, Any] = {

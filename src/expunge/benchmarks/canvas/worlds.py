@@ -41,7 +41,7 @@ COPIES, NOISE = 2, 0.1
 """Copies of a row that a judge learns from, and the largest deviation of the noise in them."""
 
 SAMPLER = DDIM(15, 2.0)
-"""By which every model draws; the guidance changes unlearning accuracy more than most methods do."""
+"""By which every model draws: the guidance changes these accuracies more than most methods do."""
 
 LESSONS = 200
 """Steps of a judge's training."""
