@@ -428,6 +428,16 @@ def test_benchmarks_refuse_empty_work(option: str) -> None:
     assert invoked("bench", "continual-digits", option, 0).exit_code == 2
 
 
+@pytest.mark.parametrize(("option", "value"), [("--world", "faces"), ("--form", "acute")])
+def test_a_benchmark_of_drawings_names_its_worlds_and_forms(
+    option: str, value: str, tmp_path: Path
+) -> None:
+    said = invoked("bench", "msgm", option, value, "--out", tmp_path).exception
+    assert isinstance(said, ExpungeError)
+    known = {"--world": "'digits', 'bold'", "--form": "'orthogonal', 'perpendicular'"}
+    assert repr(value) in str(said) and known[option] in str(said)
+
+
 def test_classes_can_be_named_by_their_texts(example: Callable[..., Path], tmp_path: Path) -> None:
     table = digits.load()
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -14,6 +14,7 @@ from expunge.families.from_noise import NOISE, TIME, centred
 from expunge.families.score import TIMESTEPS, Score
 from expunge.families.score_sampling import PredictorCorrector, ProbabilityFlow
 from expunge.families.sde import SDE, VE, VP, SubVP
+from expunge.models.denoisers import ScoreUNet
 from expunge.models.score_mlp import ScoreMlp
 from expunge.run import Run
 
@@ -85,6 +86,14 @@ def test_drawing_fixes_everything_that_is_random(images: Tensor) -> None:
     )
 
 
+@pytest.mark.parametrize("network", [ScoreUNet()(0), ScoreMlp(torch.Generator().manual_seed(0))])
+def test_pictures_of_a_size_that_the_network_does_not_take_are_said(network: nn.Module) -> None:
+    nine = torch.nn.functional.pad(digits.tensors(digits.load("test"))["image"][:3], (0, 1, 0, 1))
+    batch = Score().draw({"image": nine}, torch.Generator())
+    with pytest.raises(ExpungeError, match=r"shape \(3, 1, 9, 9\) and failed .* size"):
+        Score().outputs(network, batch)
+
+
 def test_pictures_that_are_none_and_answers_of_another_shape_are_said(images: Tensor) -> None:
     with pytest.raises(ExpungeError, match="reads the field `image`"):
         Score().draw({"label": torch.zeros(3)}, torch.Generator())
@@ -125,6 +134,11 @@ def test_inpainting_keeps_the_known_part_and_draws_the_rest(images: Tensor) -> N
     filled = sampler.inpainted(family, model, images[:40], known, Run(), "test")
     assert torch.allclose(filled[:, :, :4], images[:40, :, :4], atol=1e-6)
     assert float(centred(filled[:, :, 4:]).mean()) == pytest.approx(-0.5, abs=0.03)
+
+
+def test_steps_of_the_flow_grow_with_the_time() -> None:
+    times = ProbabilityFlow(9, first=1e-3).times()
+    assert torch.allclose(times, torch.linspace(0.1, 1.0, 10) ** 3)
 
 
 def test_what_is_encoded_is_decoded_again() -> None:

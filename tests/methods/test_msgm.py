@@ -11,6 +11,7 @@ from expunge.changes.history import History
 from expunge.changes.kinds import Replacement
 from expunge.changes.weights import digest_of
 from expunge.data import digits, own
+from expunge.data.samples import Samples, TensorSamples
 from expunge.descent.averages import MovingAverage
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
@@ -21,7 +22,7 @@ from expunge.descent.moderation_terms import (
     OrthogonalScore,
     PerpendicularScore,
 )
-from expunge.descent.optimisers import AdamW
+from expunge.descent.optimisers import AdamW, Cosine
 from expunge.descent.player import Player, Setting, Term
 from expunge.descent.retain_terms import Loss
 from expunge.descent.schedules import WarmUp
@@ -30,6 +31,8 @@ from expunge.errors import ExpungeError
 from expunge.families.classifier import Classifier
 from expunge.families.from_noise import NOISE
 from expunge.families.score import Score
+from expunge.families.score_sampling import ProbabilityFlow
+from expunge.families.sde import VP
 from expunge.learning.supervised.averaged import Averaged
 from expunge.methods.msgm import (
     Moderated,
@@ -46,6 +49,7 @@ from expunge.problem import Problem
 from expunge.recipe import Recipe, Role
 from expunge.requests import NO_REQUEST
 from expunge.run import Run
+from expunge.signals.likelihood import Likelihood
 
 LEAVES: tuple[Moderated, ...] = (
     MSGMOrthogonal(),
@@ -67,17 +71,21 @@ def network(seed: int) -> nn.Module:
     return ScoreMlp(torch.Generator().manual_seed(seed), width=64, blocks=1)
 
 
+def split_of(name: str) -> tuple[TensorSamples, TensorSamples, TensorSamples]:
+    """All digits of a split, the ones and fives of them, and the others."""
+    table = digits.load(name)
+    rows = own.samples(table, digits.tensors(table))
+    goes = torch.isin(rows.columns["label"], torch.tensor([1, 5]))
+    going, staying = (rows.select(torch.nonzero(part).flatten()) for part in (goes, ~goes))
+    return rows, going, staying
+
+
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     """A score model of the digits, of which the ones and fives must go."""
-    table = digits.load("train")
-    rows = own.samples(table, digits.tensors(table))
-    goes = torch.isin(rows.columns["label"], torch.tensor([1, 5]))
+    rows, going, staying = split_of("train")
     recipe = Recipe(network, Score(), Averaged(300, 64, AdamW(2e-3), MovingAverage(0.9)))
-    data = {
-        Role.FORGET: rows.select(torch.nonzero(goes).flatten()),
-        Role.RETAIN: rows.select(torch.nonzero(~goes).flatten()),
-    }
+    data: dict[Role, Samples] = {Role.FORGET: going, Role.RETAIN: staying}
     model = recipe.make({Role.TRAIN: rows}, Run()).model
     return Problem(model, recipe.family, NO_REQUEST, data, History(), recipe=recipe)
 
@@ -194,6 +202,29 @@ def test_the_published_sign_leads_the_other_way(problem: Problem) -> None:
     }
     assert after[False] < before - 0.05
     assert after[True] > before
+
+
+@pytest.mark.slow
+def test_obtuse_moderation_makes_undesired_rows_less_likely_and_spares_the_others() -> None:
+    """Unseen ones and fives against fine-tuning without them, which alone is no moderation."""
+    (rows, going, staying), (_, *unseen) = split_of("train"), split_of("test")
+    optimiser = AdamW(3e-3, schedule=Cosine(0.05))
+    family, learner = Score(VP(0.1, 8.0)), Averaged(1500, 64, optimiser, MovingAverage(0.98))
+
+    def wider(seed: int) -> nn.Module:
+        return ScoreMlp(torch.Generator().manual_seed(seed), width=128, blocks=2)
+
+    model = Recipe(wider, family, learner).make({Role.TRAIN: rows}, Run()).model
+    data: dict[Role, Samples] = {Role.FORGET: going, Role.RETAIN: staying}
+    problem = Problem(model, family, NO_REQUEST, data, History())
+    measure, bits = Likelihood(ProbabilityFlow(20), levels=17), []
+    for weight in (0.0, 0.1):
+        form = MSGMObtuse(weight, 1, 300, 5e-4, 0, 64, 64, decay=0.97)
+        after = unlearn(form, problem, Run()).applied_to(model)
+        bits += [float(measure.bits(family, after, part, Run()).median()) for part in unseen]
+    undesired, desired, undesired_moderated, desired_moderated = bits
+    assert undesired_moderated - undesired >= 0.3 + desired_moderated - desired
+    assert desired_moderated - desired < 0.25
 
 
 def test_from_scratch_starts_from_the_untrained_weights(problem: Problem) -> None:

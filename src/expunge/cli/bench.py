@@ -43,6 +43,7 @@ from expunge.cli import (
     bench_identity,
     bench_label_free,
     bench_language,
+    bench_msgm,
     bench_real_facts,
     bench_regression,
     bench_s3t,
@@ -80,6 +81,7 @@ app.command("regression")(bench_regression.regression)
 app.command("s3t")(bench_s3t.s3t)
 app.command("service")(bench_service.service)
 app.command("smoothing")(bench_smoothing.smoothing)
+app.command("msgm")(bench_msgm.msgm)
 app.command("tofu")(bench_language.tofu)
 app.command("muse")(bench_language.muse)
 app.command("wmdp")(bench_language.wmdp)

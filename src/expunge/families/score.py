@@ -65,11 +65,19 @@ class Score(FromNoise):
         """The noise that the network sees in ``noised`` (B, C, H, W) at ``time`` (B,).
 
         Raises:
-            ExpungeError: the network answers with another shape.
+            ExpungeError: the network does not take these pictures, or answers with another shape.
         """
         _, deviation = self.sde.marginal(time)
         scale = (1 + deviation.square()).rsqrt() if self.sde.prior > 1 else torch.ones_like(time)
-        return predicted(model(wide(scale, noised) * noised, TIMESTEPS * time), noised)
+        try:
+            answer = model(wide(scale, noised) * noised, TIMESTEPS * time)
+        except RuntimeError as error:
+            raise ExpungeError(
+                f"The score network was given pictures of shape {tuple(noised.shape)} and failed "
+                f"({str(error).splitlines()[0]}); pictures of the channels and the size that it "
+                "was made for are expected."
+            ) from error
+        return predicted(answer, noised)
 
     def score(self, model: nn.Module, noised: Tensor, time: Tensor) -> Tensor:
         """The gradient of log p_t at ``noised``: minus the noise over its deviation."""

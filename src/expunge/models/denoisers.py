@@ -1,7 +1,7 @@
 """Small denoisers of the architectures of ``diffusers`` and ``transformers``, trained from scratch.
 
-The label-conditional U-Net of Ho, Jain, Abbeel (2020), and a text-conditional one whose layers
-attend to the states of a text encoder, wired as Stable Diffusion is.
+The U-Net of Ho, Jain, Abbeel (2020), told nothing or a label, and a text-conditional one whose
+layers attend to the states of a text encoder, wired as Stable Diffusion is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,37 @@ import torch
 from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
+
+
+@dataclass(frozen=True)
+class ScoreUNet:
+    """Builds the network of a seed that is told pictures and times alone: ``ScoreUNet()(0)``.
+
+    Args:
+        shape: channels, height and width of a picture.
+        widths: channels of each level, from the outside; the side is halved between levels.
+        groups: of the group norms.
+
+    Raises:
+        ExpungeError: widths, groups and sides do not divide.
+    """
+
+    shape: tuple[int, int, int] = (1, 8, 8)
+    widths: tuple[int, ...] = (16, 32)
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        _divided(self.shape, self.widths, self.groups)
+
+    def __call__(self, seed: int) -> nn.Module:
+        """The untrained network, without attention, called with pictures and timesteps."""
+        from diffusers import UNet2DModel
+
+        def build() -> Any:
+            return UNet2DModel(**_sizes(self.shape, self.widths, self.groups), add_attention=False)
+
+        made: nn.Module = _seeded(build, seed).eval()
+        return made
 
 
 @dataclass(frozen=True)
@@ -43,14 +74,7 @@ class LabelUNet:
 
         def build() -> Any:
             return UNet2DModel(
-                sample_size=self.shape[1],
-                in_channels=self.shape[0],
-                out_channels=self.shape[0],
-                layers_per_block=1,
-                block_out_channels=self.widths,
-                down_block_types=("DownBlock2D",) * len(self.widths),
-                up_block_types=("UpBlock2D",) * len(self.widths),
-                norm_num_groups=self.groups,
+                **_sizes(self.shape, self.widths, self.groups),
                 num_class_embeds=self.classes + 1,
             )
 
@@ -161,6 +185,20 @@ class SmallTextToImage:
 
         made: nn.Module = _seeded(build, seed).eval()
         return made
+
+
+def _sizes(shape: tuple[int, int, int], widths: tuple[int, ...], groups: int) -> dict[str, Any]:
+    """What a U-Net without text is told of its sizes."""
+    return {
+        "sample_size": shape[1],
+        "in_channels": shape[0],
+        "out_channels": shape[0],
+        "layers_per_block": 1,
+        "block_out_channels": widths,
+        "down_block_types": ("DownBlock2D",) * len(widths),
+        "up_block_types": ("UpBlock2D",) * len(widths),
+        "norm_num_groups": groups,
+    }
 
 
 def _seeded(build: Any, seed: int) -> Any:

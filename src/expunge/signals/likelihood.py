@@ -90,7 +90,7 @@ class Likelihood:
 
     def log_density(self, family: Score, model: nn.Module, x: Tensor, signs: Tensor) -> Tensor:
         """Log p (B,) float64 in nats of x (B, ...) from -1 to 1, with Hutchinson's ``signs``."""
-        times = torch.linspace(self.flow.first, 1.0, self.flow.steps + 1, device=x.device)
+        times = self.flow.times(x.device)
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for here, there in itertools.pairwise(times):
             length = there - here

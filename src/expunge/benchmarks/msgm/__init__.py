@@ -1,0 +1,1 @@
+"""Moderated score models: what they still draw, and what they still know."""
