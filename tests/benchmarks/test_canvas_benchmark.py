@@ -46,6 +46,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "FORMS", forms)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where judges and bases are kept between tests."""
+    return tmp_path_factory.mktemp("canvas")
+
+
 def asked(folder: Path, **more: Any) -> Protocol:
     forms = tuple(work.FORMS)
     return Protocol(folder, "tiny", (FISH, OUTLINE), forms, count=1, processes=1, **more)
@@ -55,20 +61,20 @@ def silent(title: str, stored: bool) -> None:
     pass
 
 
-def test_a_base_that_does_not_draw_what_it_is_told_is_refused(tmp_path: Path) -> None:
+def test_a_base_that_does_not_draw_what_it_is_told_is_refused(folder: Path) -> None:
     with pytest.raises(ExpungeError, match=r"draws what it is told in these shares.*longer"):
-        asked(tmp_path).conduct(silent)
+        asked(folder).conduct(silent)
 
 
 @pytest.fixture
-def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
+def result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
     """Of a base that is far from good enough, let through for once."""
     monkeypatch.setattr(protocol, "BASE", 0.0)
     monkeypatch.setattr(protocol, "FLOORS", 1e9)
-    return asked(tmp_path, in_turn=True, relearn=True).conduct(silent)
+    return asked(folder, in_turn=True, relearn=True).conduct(silent)
 
 
-def test_reference_rows_and_costs(result: Mapping[str, Any], tmp_path: Path) -> None:
+def test_reference_rows_and_costs(result: Mapping[str, Any], folder: Path) -> None:
     for word in ("fish", "outline"):
         rows = result["targets"][word]["rows"]
         assert set(rows) == {"original", "real", "destroyed", "esd-x", "uce", "sld, max"}
@@ -86,20 +92,20 @@ def test_reference_rows_and_costs(result: Mapping[str, Any], tmp_path: Path) -> 
     made = tables.tables(result)
     assert [title for title, _, _ in made][1] == "the object fish, in its place tree"
     assert all(len(row) == len(columns) for _, columns, rows in made for row in rows)
-    drawn = picture.sheets(asked(tmp_path), result)
+    drawn = picture.sheets(asked(folder), result)
     assert all(sheet.startswith(b"\x89PNG") for sheet in drawn.values()) and len(drawn) == 2
 
 
-def test_the_same_seed_reproduces_every_picture(tmp_path: Path) -> None:
-    place = asked(tmp_path).place
+def test_the_same_seed_reproduces_every_picture(folder: Path) -> None:
+    place = asked(folder).place
     model = place.room.recipe.builder(3)
     first, again = (Look(place, 0).drawn(model, 1, "report") for _ in range(2))
     assert torch.equal(first, again) and first.shape == (6, 3, 16, 16)
     assert not torch.equal(first, Look(place, 1).drawn(model, 1, "report"))
 
 
-def test_the_judges_learn_what_they_are_asked(tmp_path: Path) -> None:
-    place = asked(tmp_path).place
+def test_the_judges_learn_what_they_are_asked(folder: Path) -> None:
+    place = asked(folder).place
     rows = place.room.rows("test")
     judged = Look(place, 0).judged(rows.columns["image"])
     assert torch.equal(judged.judged["style"], rows.columns["style"])
@@ -138,16 +144,16 @@ def test_judges_and_words_that_are_not_good_enough() -> None:
         (Target("style", "noto", "noto"), "so is the target"),
     ],
 )
-def test_targets_that_cannot_be(target: Target, words: str, tmp_path: Path) -> None:
+def test_targets_that_cannot_be(target: Target, words: str, folder: Path) -> None:
     with pytest.raises(ExpungeError, match=words):
-        Protocol(tmp_path, "tiny", (target,), ("uce",))
+        Protocol(folder, "tiny", (target,), ("uce",))
 
 
-def test_what_is_asked_for_wrongly(tmp_path: Path) -> None:
+def test_what_is_asked_for_wrongly(folder: Path) -> None:
     with pytest.raises(ExpungeError, match="canvas 'huge'"):
-        Protocol(tmp_path, "huge")
+        Protocol(folder, "huge")
     with pytest.raises(ExpungeError, match="forms fmn"):
-        Protocol(tmp_path, "tiny", (FISH,), ("fmn",))
+        Protocol(folder, "tiny", (FISH,), ("fmn",))
     with pytest.raises(ExpungeError, match="'fish' was given"):
         _target("fish")
     assert _target("object:fish:tree") == FISH

@@ -11,6 +11,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.descent.player import Setting
 from expunge.descent.prompt_terms import INSTEAD, NOISED, ErasedNoise, HalfDrawn
+from expunge.descent.state import State
 from expunge.errors import AccessError, ExpungeError
 from expunge.families.classifier import Classifier
 from expunge.families.diffusion_sampling import DDIM
@@ -158,3 +159,12 @@ def test_other_models_are_refused() -> None:
     for method in BOTH:
         with pytest.raises(ExpungeError, match=r"no layer that attends|no part `unet`"):
             unlearn(method, replace(problem(), model=LabelUNet(widths=(8, 16))(0)), Run())
+
+
+def test_a_stored_state_is_that_of_its_prompts() -> None:
+    """A descent on other prompts does not go on where this one was left."""
+    at, descent = problem(), BOTH[0].descent()
+    few = at.data[Role.PROMPTS].select(torch.arange(3))
+    other = replace(at, data={Role.PROMPTS: few})
+    identities = [State(descent, one, Run(), "x").identity for one in (at, at, other)]
+    assert identities[0] == identities[1] != identities[2]

@@ -14,7 +14,7 @@ from expunge.changes.weights import digest_of
 from expunge.descent.best import Best
 from expunge.descent.checkpoint import digest_of_samples, optimiser_tensors, restore_optimiser
 from expunge.descent.mover import Mover
-from expunge.descent.player import Setting
+from expunge.descent.player import Opens, Setting
 from expunge.errors import ExpungeError
 from expunge.problem import Problem
 from expunge.recipe import Role
@@ -89,6 +89,13 @@ class State:
             (name, digest_of_samples(stream.samples, stream.fields))
             for mover in self.movers
             for name, stream in mover.streams.items()
+        ]
+        rows += [
+            (name, digest_of_samples(self.problem.data[role], fields))
+            for mover in self.movers
+            for name, on in mover.terms.items()
+            if isinstance(on.source, Opens)
+            for role, fields in on.source.access.roles.items()
         ]
         if keep := self.descent.keep:
             rows.append(

@@ -19,7 +19,10 @@ from expunge.audit.kept_models import KeptModels
 from expunge.benchmarks.canvas.worlds import DOMAINS, Domain, Target, World, world
 from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes import stored
+from expunge.changes.delta import Delta
+from expunge.changes.guarded import unguarded
 from expunge.changes.history import History, Served
+from expunge.changes.safe_guidance import SafeGuidance
 from expunge.changes.weights import digest_of
 from expunge.data.canvas import HELD_OUT, TEMPLATE
 from expunge.descent.averages import MovingAverage
@@ -220,8 +223,8 @@ class Forgetting:
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             stored.save(self._outcome().changes[0], self.path)
-        kind = "safe-guidance" if self.form.startswith("sld") else "delta"
-        return stored.load(kind, self.path)
+        guards = isinstance(self.method, SafeLatent)
+        return stored.load(SafeGuidance.kind if guards else Delta.kind, self.path)
 
     def model(self) -> nn.Module:
         """The model that it leaves."""
@@ -471,9 +474,8 @@ class Looking:
         rows = room.rows("train")
         shown = rows.select(room.of(rows, self.target).nonzero()[:SHOWN, 0])
         learner = Averaged(RELEARNED, SHOWN, AdamW(RATE), MovingAverage(0.0))
-        base: nn.Module = getattr(model, "guarded", model)
         data = {Role.TRAIN: shown}
-        return learner.fit(base, room.family, data, Run(self.seed)).model.eval()
+        return learner.fit(unguarded(model), room.family, data, Run(self.seed)).model.eval()
 
 
 @dataclass(frozen=True)
