@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from datasets import Dataset, concatenate_datasets
@@ -36,6 +37,8 @@ from expunge.storage import Bundle, digest, read_tensors, write_tensors
 @dataclass(frozen=True)
 class Work:
     """A recipe, the rows it trains on, and the rows it is measured on."""
+
+    figures: ClassVar[str] = "accuracy"
 
     recipe: Recipe
     data: Mapping[Role, Samples]
@@ -265,4 +268,4 @@ MODELS: Mapping[str, Callable[[], Work]] = {
     "emoji-dual-encoder": emoji_dual_encoder,
     "emoji-linear-probe": emoji_linear_probe,
 }
-"""What `expunge train` can make."""
+"""What `expunge train` can make beside the models that draw."""

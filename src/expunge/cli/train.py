@@ -1,13 +1,14 @@
 """``expunge train``: make a model from its recipe: a shipped one, or that of a run file."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from torch import nn
 
-from expunge.benchmarks import shipped
+from expunge.benchmarks import shipped, shipped_drawing
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.forget import described, say_notes
 from expunge.cli.output import (
@@ -28,12 +29,14 @@ from expunge.signals.ask import ask, metric_of
 from expunge.storage import write_tensors
 
 RUN_FILES = (".yaml", ".yml")
+MODELS: Mapping[str, Callable[[], shipped.Work | shipped_drawing.Drawing]] = {
+    **shipped.MODELS,
+    **shipped_drawing.SHIPPED,
+}
 
 
 def train(
-    model: Annotated[
-        str, typer.Argument(help=f"A run file, or one of {', '.join(shipped.MODELS)}.")
-    ],
+    model: Annotated[str, typer.Argument(help=f"A run file, or one of {', '.join(MODELS)}.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,15 +58,15 @@ def train(
             )
         _train_own(to_train(Path(model)), out, json)
         return
-    if model not in shipped.MODELS:
+    if model not in MODELS:
         raise ExpungeError(
-            f"There is no model {model!r} to train; there are {', '.join(shipped.MODELS)}, and run "
+            f"There is no model {model!r} to train; there are {', '.join(MODELS)}, and run "
             "files (RUN.yaml)."
         )
     if out is None:
         raise ExpungeError(f"--out is missing: the file where the weights of {model} go.")
     _check_free(out)
-    work = shipped.MODELS[model]()
+    work = MODELS[model]()
     run = Run(console=console)
     recipe = work.recipe if seed is None else work.recipe.with_seed(seed)
     with run.meter.measured():
@@ -72,7 +75,7 @@ def train(
     rows = [
         [name, f"{s['value']:.3f}", f"{s['low']:.3f}-{s['high']:.3f}"] for name, s in scores.items()
     ]
-    console.print(table(model, ["accuracy", "", "95 %, over subjects"], rows))
+    console.print(table(model, [work.figures, "", "95 %"], rows))
     _say_cost(run)
     _write_weights(trained, out)
     write_json(json, {"scores": scores, "seconds": run.meter.seconds})
