@@ -208,3 +208,11 @@ def test_verdicts_follow_the_figures() -> None:
     swapped = {**rows, "SalUn": rows["gradient ascent"], "gradient ascent": rows["SalUn"]}
     again = " ".join(tables.verdicts({"rows": swapped, "strengths": taken}))
     assert "Gradient ascent is worse than SalUn: does not hold" in again
+
+
+def test_one_seed_of_three_shows_no_difference() -> None:
+    unsteady = [{**cell, "missed": float(seed == 0)} for seed, cell in enumerate(cells())]
+    rows = {"original": cells(), "SalUn": cells(missed=0.99), "gradient difference": unsteady}
+    taken = {name: {"at": 0, "of": 2, "kept the rest": True} for name in list(rows)[1:]}
+    said = " ".join(tables.verdicts({"rows": rows, "strengths": taken}))
+    assert "Gradient difference is worse than SalUn: no difference is shown" in said
