@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from expunge.benchmarks.digits_judge import jittered
 from expunge.benchmarks.jobs import key_of
 from expunge.benchmarks.msgm import tables, work
 from expunge.benchmarks.msgm.protocol import EVERY, FLOORS, PAPERS, Protocol, accepted, strength_of
@@ -27,7 +28,7 @@ from expunge.benchmarks.msgm.work import (
     Which,
     peak,
 )
-from expunge.benchmarks.msgm.worlds import INK, LEVELS, World, jittered, world
+from expunge.benchmarks.msgm.worlds import INK, LEVELS, World, world
 from expunge.changes.weights import digest_of
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError

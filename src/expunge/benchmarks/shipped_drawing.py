@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.benchmarks.canvas import worlds as canvas
+from expunge.benchmarks.digits_judge import NAMES, jittered, judged
 from expunge.benchmarks.drawing import worlds as drawing
 from expunge.benchmarks.drawing.rivals import SEVERAL
 from expunge.benchmarks.msgm import work as scoring
@@ -63,11 +64,11 @@ def digits_diffusion() -> Drawing:
     world = drawing.world()
 
     def measured(model: nn.Module, run: Run) -> Scores:
-        lessons = drawing.jittered(world.rows["train"], run.generator("judge"))
+        lessons = jittered(world.rows["train"], run.generator("judge"))
         judge = world.judge.make({Role.TRAIN: lessons}, run).model
-        told = world.family.conditions(drawing.NAMES).repeat_interleave(EACH)
+        told = world.family.conditions(NAMES).repeat_interleave(EACH)
         pictures = SEVERAL.drawn(world.family, model, told, run, "shipped")
-        found = drawing.judged(judge, pictures)
+        found = judged(judge, pictures)
         return {"drawn as told": _share(found.classes == told)}
 
     return Drawing(world.recipe, world.rows["train"], measured)

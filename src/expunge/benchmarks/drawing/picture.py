@@ -4,10 +4,11 @@ from io import BytesIO
 
 import torch
 
+from expunge.benchmarks.digits_judge import NAMES
 from expunge.benchmarks.drawing.protocol import Protocol
 from expunge.benchmarks.drawing.rivals import ONCE, SEVERAL
 from expunge.benchmarks.drawing.work import Looking, Training, Unlearning, sampler_of
-from expunge.benchmarks.drawing.worlds import NAMES, world
+from expunge.benchmarks.drawing.worlds import world
 from expunge.run import Run
 
 SHOWN = 8

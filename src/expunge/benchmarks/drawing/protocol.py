@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from expunge.benchmarks.digits_judge import NAMES
 from expunge.benchmarks.drawing.rivals import RIVALS
 from expunge.benchmarks.drawing.work import (
     JUDGE_SEED,
@@ -20,7 +21,7 @@ from expunge.benchmarks.drawing.work import (
     Training,
     Unlearning,
 )
-from expunge.benchmarks.drawing.worlds import NAMES, world
+from expunge.benchmarks.drawing.worlds import world
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.errors import ExpungeError
 

@@ -1,36 +1,21 @@
-"""What is drawn and who judges: the scikit-learn digits, a small U-Net, a network of convolutions.
-
-The judge is trained on real rows alone, no method sees it, and its features are those by which sets
-of pictures are compared.
-"""
+"""What is drawn: the scikit-learn digits, by a small U-Net that is told which."""
 
 import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-
 from expunge.audit.case import described, digest_of_samples
+from expunge.benchmarks.digits_judge import JUDGE, NAMES, rows
 from expunge.changes.weights import digest_of
-from expunge.data import digits, own
 from expunge.data.samples import TensorSamples
 from expunge.descent.averages import MovingAverage
 from expunge.descent.optimisers import AdamW, Cosine
 from expunge.errors import ExpungeError
-from expunge.families.classifier import Classifier
 from expunge.families.diffusion import LabelDiffusion
 from expunge.learning.supervised.averaged import Averaged
-from expunge.learning.supervised.plain import Plain
 from expunge.models.denoisers import LabelUNet
-from expunge.models.judge_cnn import JudgeCnn
-from expunge.models.modes import evaluating
 from expunge.recipe import Recipe
-
-NAMES = tuple("0123456789")
-COPIES, JITTER = 6, 0.1
-"""Copies of a row that the judge learns from, and the deviation of the noise in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,74 +69,15 @@ class World:
         return NAMES.index(name)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a judge says of n pictures.
-
-    Args:
-        probabilities: of the classes (n, K).
-        features: by which sets are compared (n, d).
-    """
-
-    probabilities: Tensor
-    features: Tensor
-
-    @property
-    def classes(self) -> Tensor:
-        """The most likely class (n,)."""
-        return self.probabilities.argmax(1)
-
-    def select(self, rows: Tensor) -> "Judged":
-        """Those of a mask (n,)."""
-        return Judged(self.probabilities[rows], self.features[rows])
-
-    @property
-    def surest(self) -> Tensor:
-        """The largest probability (n,)."""
-        return self.probabilities.amax(1)
-
-
-def judged(judge: nn.Module, pictures: Tensor) -> Judged:
-    """What the judge says of pictures (n, C, H, W), cut to the range from 0 to 1."""
-    with evaluating(judge) as asked, torch.inference_mode():
-        seen: nn.Module = asked.get_submodule("features")
-        features = seen(pictures.clamp(0, 1))
-        logits: Tensor = asked.get_submodule("classifier")(features)
-    return Judged(logits.softmax(1), features)
-
-
 @functools.cache
 def world() -> World:
     """The digits; rows are read once a process."""
-    tables = {split: digits.load(split) for split in ("train", "validation", "test")}
     return World(
-        {split: own.samples(table, digits.tensors(table)) for split, table in tables.items()},
+        rows(),
         Recipe(
             LabelUNet(widths=(16, 32)),
             LabelDiffusion(classes=NAMES),
             Averaged(1000, 128, AdamW(2e-3, schedule=Cosine(0.05)), MovingAverage(0.99)),
         ),
-        Recipe(
-            _judge_network,
-            Classifier(classes=10),
-            Plain(12, 64, AdamW(2e-3, weight_decay=0.01, schedule=Cosine())),
-        ),
+        JUDGE,
     )
-
-
-def jittered(samples: TensorSamples, generator: torch.Generator) -> TensorSamples:
-    """The rows, and copies of them moved by a pixel at most with noise in them."""
-    images = [samples.columns["image"]]
-    for _ in range(COPIES - 1):
-        across, down = torch.randint(-1, 2, (2,), generator=generator).tolist()
-        moved = torch.roll(images[0], (across, down), (2, 3))
-        noise = JITTER * torch.randn(moved.shape, generator=generator)
-        images.append((moved + noise).clamp(0, 1))
-    ids = [f"{name}#{copy}" for copy in range(COPIES) for name in samples.ids]
-    labels = samples.columns["label"].repeat(COPIES)
-    columns = {"image": torch.cat(images), "label": labels}
-    return TensorSamples(ids, list(samples.subjects) * COPIES, columns)
-
-
-def _judge_network(seed: int) -> nn.Module:
-    return JudgeCnn(torch.Generator().manual_seed(seed))

@@ -14,33 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from expunge.audit.case import described, digest_of_samples
+from expunge.benchmarks.digits_judge import JUDGE, Judged, judged, rows
 from expunge.changes.weights import digest_of
-from expunge.data import digits, own
 from expunge.data.samples import TensorSamples
 from expunge.descent.averages import MovingAverage
 from expunge.descent.optimisers import AdamW, Cosine
 from expunge.errors import ExpungeError
-from expunge.families.classifier import Classifier
 from expunge.families.score import Score
 from expunge.families.sde import VP
 from expunge.learning.supervised.averaged import Averaged
-from expunge.learning.supervised.plain import Plain
 from expunge.models.denoisers import ScoreUNet
-from expunge.models.judge_cnn import JudgeCnn
-from expunge.models.modes import evaluating
 from expunge.recipe import Recipe
 
 Undesired = Callable[[Tensor, Tensor], Tensor]
-"""From pictures (n, C, H, W) and the judge's logits (n, K) to which of them are undesired (n,)."""
+"""From pictures (n, C, H, W) and the judge's scores (n, K) to which of them are undesired (n,)."""
 
 CLASSES = (1, 5)
 """The undesired digits."""
 
 INK = 0.8
 """Share of the training pictures that have less ink than a bold one."""
-
-COPIES, JITTER = 6, 0.1
-"""Copies of a row that the judge learns from, and the deviation of the noise in them."""
 
 SDE = VP(0.1, 8.0)
 """The paper's diffusion with a last rate of 8 instead of 20: 64 pixels drown in less noise, and
@@ -94,34 +87,22 @@ class World:
         found = self.undesired(samples.columns["image"], own_class)
         return samples.select(torch.nonzero(found == undesired).flatten())
 
-    def judged(self, judge: nn.Module, pictures: Tensor) -> "Judged":
+    def judged(self, judge: nn.Module, pictures: Tensor) -> "Marked":
         """What the judge says of pictures, cut to the range from 0 to 1."""
-        images = pictures.clamp(0, 1)
-        with evaluating(judge) as asked, torch.inference_mode():
-            seen: nn.Module = asked.get_submodule("features")
-            features = seen(images)
-            logits: Tensor = asked.get_submodule("classifier")(features)
-        return Judged(self.undesired(images, logits), logits.softmax(1), features)
+        seen = judged(judge, pictures)
+        marks = self.undesired(pictures.clamp(0, 1), seen.probabilities)
+        return Marked(seen.probabilities, seen.features, marks)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a judge says of n pictures.
+class Marked(Judged):
+    """What a judge says of n pictures, and what must not have been drawn.
 
     Args:
         undesired: which are undesired (n,).
-        probabilities: of the classes (n, K).
-        features: by which sets are compared (n, d).
     """
 
     undesired: Tensor
-    probabilities: Tensor
-    features: Tensor
-
-    @property
-    def surest(self) -> Tensor:
-        """The largest probability (n,)."""
-        return self.probabilities.amax(1)
 
 
 @functools.cache
@@ -139,18 +120,17 @@ def world(name: str) -> World:
 def digits_of_two_classes(name: str) -> World:
     """The ones and the fives are undesired."""
 
-    def undesired(images: Tensor, logits: Tensor) -> Tensor:
-        return torch.isin(logits.argmax(1), torch.tensor(CLASSES))
+    def undesired(images: Tensor, scores: Tensor) -> Tensor:
+        return torch.isin(scores.argmax(1), torch.tensor(CLASSES))
 
     return _of_digits(name, "the ones and the fives (20 %) are undesired", undesired)
 
 
 def bold_digits(name: str) -> World:
     """The pictures with the most ink are undesired."""
-    train = own.samples(digits.load("train"), digits.tensors(digits.load("train")))
-    most = float(train.columns["image"].mean((1, 2, 3)).quantile(INK))
+    most = float(rows()["train"].columns["image"].mean((1, 2, 3)).quantile(INK))
 
-    def undesired(images: Tensor, logits: Tensor) -> Tensor:
+    def undesired(images: Tensor, scores: Tensor) -> Tensor:
         return images.mean((1, 2, 3)) > most
 
     return _of_digits(name, "the fifth with the most ink, of every class, is undesired", undesired)
@@ -164,34 +144,11 @@ WORLDS: Mapping[str, Callable[[str], World]] = {
 
 
 def _of_digits(name: str, what: str, undesired: Undesired) -> World:
-    tables = {split: digits.load(split) for split in ("train", "validation", "test")}
     return World(
         name,
         f"1,078 digits of 8 x 8 pixels, U-Net of 160,000 weights; {what}",
         Recipe(ScoreUNet(), Score(SDE), LEARNER),
-        Recipe(
-            _judge_network,
-            Classifier(classes=10),
-            Plain(12, 64, AdamW(2e-3, weight_decay=0.01, schedule=Cosine())),
-        ),
-        {split: own.samples(table, digits.tensors(table)) for split, table in tables.items()},
+        JUDGE,
+        rows(),
         undesired,
     )
-
-
-def jittered(samples: TensorSamples, generator: torch.Generator) -> TensorSamples:
-    """The rows, and copies of them moved by a pixel at most with noise in them."""
-    images = [samples.columns["image"]]
-    for _ in range(COPIES - 1):
-        across, down = torch.randint(-1, 2, (2,), generator=generator).tolist()
-        moved = torch.roll(images[0], (across, down), (2, 3))
-        noise = JITTER * torch.randn(moved.shape, generator=generator)
-        images.append((moved + noise).clamp(0, 1))
-    ids = [f"{name}#{copy}" for copy in range(COPIES) for name in samples.ids]
-    labels = samples.columns["label"].repeat(COPIES)
-    columns = {"image": torch.cat(images), "label": labels}
-    return TensorSamples(ids, list(samples.subjects) * COPIES, columns)
-
-
-def _judge_network(seed: int) -> nn.Module:
-    return JudgeCnn(torch.Generator().manual_seed(seed))
