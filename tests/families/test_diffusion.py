@@ -124,24 +124,48 @@ def test_wrong_size_and_missing_condition_are_told() -> None:
         LabelDiffusion(drop=1.0)
 
 
-def test_ddim_draws_the_distribution_of_each_condition() -> None:
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_draws_the_distribution_of_each_condition(eta: float) -> None:
     model, told = Exact((-0.3, 0.2), 0.2), torch.tensor([0, 1]).repeat(400)
-    found = 2 * DDIM(100, guidance=1).drawn(FAMILY, model, told, Run(), "exact") - 1
+    sampler = DDIM(500, guidance=1, eta=eta)
+    found = 2 * sampler.drawn(FAMILY, model, told, Run(), "exact") - 1
     for label, mean in ((0, -0.3), (1, 0.2)):
         its = found[told == label]
         assert abs(float(its.mean()) - mean) < 0.01
         assert abs(float(its.std()) - 0.2) < 0.02
 
 
-def test_the_bank_of_noise_is_fixed_by_name_and_seed() -> None:
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_the_bank_of_noise_is_fixed_by_name_and_seed(eta: float) -> None:
     model, told = Exact((-0.5, 0.4), 0.1), torch.zeros(10, dtype=torch.int64)
-    sampler = DDIM(4, guidance=1, at_once=3)
+    sampler = DDIM(4, guidance=1, at_once=3, eta=eta)
     first = sampler.drawn(FAMILY, model, told, Run(seed=1), "a")
     assert torch.equal(first, sampler.drawn(FAMILY, model, told, Run(seed=1), "a"))
     assert not torch.equal(first, sampler.drawn(FAMILY, model, told, Run(seed=1), "b"))
     assert not torch.equal(first, sampler.drawn(FAMILY, model, told, Run(seed=2), "a"))
-    whole = DDIM(4, guidance=1).drawn(FAMILY, model, told, Run(seed=1), "a")
+    whole = DDIM(4, guidance=1, eta=eta).drawn(FAMILY, model, told, Run(seed=1), "a")
     torch.testing.assert_close(first, whole)
+
+
+class MistakenAtFirst(Exact):
+    """Sees the pictures .3 too bright as long as there is much noise, and then as they are."""
+
+    def forward(self, noised: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        factor, noise = (v.view(-1, 1, 1, 1) for v in FAMILY.schedule.marginal(time))
+        much = (noise > 0.3).float()
+        return super().forward(noised - 0.3 * much * factor, time, label)
+
+
+def test_noise_in_the_steps_mends_what_earlier_steps_left() -> None:
+    told = torch.zeros(200, dtype=torch.int64)
+
+    def wrong(eta: float) -> float:
+        sampler = DDIM(100, guidance=1, eta=eta)
+        drawn = sampler.drawn(FAMILY, MistakenAtFirst((-0.3,), 0.2), told, Run(), "bright")
+        return abs(float((2 * drawn - 1).mean()) + 0.3)
+
+    found = {eta: wrong(eta) for eta in (0.0, 0.5, 1.0)}
+    assert found[1.0] < found[0.5] < found[0.0], found
 
 
 def test_guidance_leads_away_from_none() -> None:
@@ -159,7 +183,7 @@ def test_what_is_left_after_some_steps_is_the_noised_picture() -> None:
     model, told = Exact((0.4,), 1e-4), torch.zeros(64, dtype=torch.int64)
     sampler = DDIM(10, guidance=1)
     start = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    x = sampler.backwards(FAMILY, model, start, told, until=3)
+    x = sampler.backwards(FAMILY, model, start, told, torch.Generator(), until=3)
     time = sampler.time_after(FAMILY, 3)
     factor, deviation = FAMILY.schedule.marginal(torch.tensor([time]))
     assert abs(float(x.mean()) - 0.4 * float(factor)) < 0.02
@@ -180,7 +204,7 @@ def test_one_step_is_the_prediction_from_noise_alone() -> None:
     assert bool(gradient.any())
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance": -1.0}, {"at_once": 0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance": -1.0}, {"at_once": 0}, {"eta": 1.1}])
 def test_samplers_refuse(wrong: dict[str, float]) -> None:
     with pytest.raises(ExpungeError, match="A sampler got"):
         DDIM(**wrong)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ class HalfDrawn:
         device = setting.run.device
         with torch.no_grad():
             noised = self.sampler.backwards(
-                family, setting.reference(), noise.to(device), told.to(device), until=left
+                family, setting.reference(), noise.to(device), told.to(device), generator, left
             )
         setting.run.meter.touch(Role.PROMPTS.value, size)
         times = torch.full((size,), self.sampler.time_after(family, left))

@@ -1,8 +1,8 @@
 """Drawing from conditional diffusion models: DDIM under a guidance, and one step.
 
 Song, Meng, Ermon (2021). Denoising Diffusion Implicit Models, by the scheduler of ``diffusers``.
-The noise at the start is fixed by a name and the seed of the run, so that two models answer the
-same question; the network is asked in evaluation mode and without gradients.
+The noise at the start and in the steps is fixed by a name and the seed of the run, so that two
+models answer the same question; the network is asked in evaluation mode and without gradients.
 """
 
 from collections.abc import Callable
@@ -60,24 +60,27 @@ class ClassifierFree:
 
 @dataclass(frozen=True)
 class DDIM:
-    """Deterministic steps from noise to pictures.
+    """Steps from noise to pictures.
 
     Args:
         steps: of the sampler.
         guidance: scale; 1 is none.
         at_once: pictures that are drawn together.
+        eta: how much of the noise that a step takes away is drawn anew (Equation 16): 0 is DDIM,
+            1 is ancestral, in which later steps mend what earlier ones left.
     """
 
     steps: int = 25
     guidance: float = 2.0
     at_once: int = 256
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.guidance < 0 or self.at_once < 1:
+        if self.steps < 1 or self.guidance < 0 or self.at_once < 1 or not 0 <= self.eta <= 1:
             raise ExpungeError(
-                f"A sampler got {self.steps} steps, the guidance {self.guidance:g} and "
-                f"{self.at_once} pictures at once; at least 1 step and picture and no negative "
-                "guidance are expected."
+                f"A sampler got {self.steps} steps, the guidance {self.guidance:g}, "
+                f"{self.at_once} pictures at once and the eta {self.eta:g}; at least 1 step and "
+                "picture, no negative guidance and an eta from 0 to 1 are expected."
             )
 
     def drawn(
@@ -89,10 +92,15 @@ class DDIM:
             family: of the model.
             model: the network, perhaps under a guard that steers it.
             conditions: what to draw (n, ...).
-            run: its seed and ``name`` fix the noise at the start.
+            run: its seed and ``name`` fix the noise at the start and in the steps.
             name: of the bank of noise.
         """
-        return _drawn(family, model, conditions, run, name, self.at_once, self.backwards)
+        draws = run.generator(f"drawing/{name}/steps")
+
+        def made(family: Diffusion, model: nn.Module, noise: Tensor, condition: Tensor) -> Tensor:
+            return self.backwards(family, model, noise, condition, draws)
+
+        return _drawn(family, model, conditions, run, name, self.at_once, made)
 
     def backwards(
         self,
@@ -100,24 +108,35 @@ class DDIM:
         model: nn.Module,
         noise: Tensor,
         condition: Tensor,
+        draws: torch.Generator,
         until: int = 0,
     ) -> Tensor:
         """From noise (B, ...) to what is left of it after all steps but the last ``until``.
 
-        With ``until`` above 0 it is x_t at the timestep :meth:`time_after` of it.
+        With ``until`` above 0 it is x_t at the timestep :meth:`time_after` of it. ``draws`` is
+        asked for the noise of all steps at once, picture by picture, and not with an ``eta`` of 0.
         """
         scheduler = self._scheduler(family)
         unknown, x = family.empty(condition), noise
+        anew = self._anew(noise, draws)
         steering = model.steering() if isinstance(model, Steered) else ClassifierFree()
-        for time in scheduler.timesteps[: self.steps - until]:
+        for place, time in enumerate(scheduler.timesteps[: self.steps - until]):
 
             def asked(told: Tensor, x: Tensor = x, time: Tensor = time) -> Tensor:
                 copies = x.repeat(len(told) // len(x), *[1] * (x.dim() - 1))
                 return family.noise(model, copies, time.expand(len(told)).to(x.device), told)
 
             predicted = steering.noise(asked, condition, unknown, self.guidance)
-            x = scheduler.step(predicted, time, x).prev_sample
+            fresh = None if anew is None else anew[:, place]
+            x = scheduler.step(predicted, time, x, eta=self.eta, variance_noise=fresh).prev_sample
         return x
+
+    def _anew(self, noise: Tensor, draws: torch.Generator) -> Tensor | None:
+        """The noise of the steps (B, steps, ...)."""
+        if self.eta == 0:
+            return None
+        shape = (len(noise), self.steps, *noise.shape[1:])
+        return torch.randn(shape, generator=draws).to(noise.device)
 
     def time_after(self, family: Diffusion, until: int) -> int:
         """The timestep of what :meth:`backwards` returns where ``until`` steps are left."""

@@ -48,6 +48,7 @@ class ConceptAblation(ByDescent):
         frozen: the teacher is the model at the start; the released code asks the present one.
         sampler_steps: of the DDIM sampler that draws the pictures (ours).
         guidance: of that sampler (ours).
+        eta: of that sampler (ours): the noise in its steps.
         sequential: start from the current model instead of the base.
 
     Raises:
@@ -69,6 +70,7 @@ class ConceptAblation(ByDescent):
     frozen: bool = False
     sampler_steps: int = 50
     guidance: float = 3.0
+    eta: float = 0.0
     sequential: bool = False
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class ConceptAblation(ByDescent):
         target = spoken(problem).target
         chosen = torch.arange(self.pictures) % len(target)
         anchor = anchored(problem, target)
-        sampler = DDIM(self.sampler_steps, self.guidance)
+        sampler = DDIM(self.sampler_steps, self.guidance, eta=self.eta)
         images = sampler.drawn(family, unguarded(problem.model), anchor[chosen], run, "anchor")
         run.meter.touch(Role.PROMPTS.value, len(target))
         ids = [f"drawn/{number}" for number in range(self.pictures)]

@@ -67,7 +67,9 @@ FORMS: Mapping[str, tuple[Method, ...]] = {
     "uce": (UCE(), UCE(erase=10.0, keep=0.1)),
     "uce, all tokens": (UCE(aligned=AllTokens()), UCE(10.0, 1.0, 0.1, AllTokens())),
     "concept-ablation": _rates(
-        ConceptAblation(steps=STEPS, batch_size=8, pictures=64, sampler_steps=15, guidance=2.0)
+        ConceptAblation(
+            steps=STEPS, batch_size=8, pictures=64, sampler_steps=15, guidance=2.0, eta=1.0
+        )
     ),
     "sld, weak": (SafeLatent.weak(),),
     "sld, medium": (SafeLatent.medium(),),

@@ -39,7 +39,7 @@ SDE = VP(0.1, 8.0)
 """The paper's diffusion with a last rate of 8 instead of 20: 64 pixels drown in less noise, and
 half of the paper's times would show nothing but noise."""
 
-LEARNER = Averaged(1750, 64, AdamW(2e-3, schedule=Cosine(0.05)), MovingAverage(0.99))
+LEARNER = Averaged(2250, 64, AdamW(2e-3, schedule=Cosine(0.05)), MovingAverage(0.99))
 """How score models are trained: about two minutes of a core."""
 
 LEVELS = 17
