@@ -1,14 +1,16 @@
 """``expunge train``: make a model from its recipe: a shipped one, or that of a run file."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from torch import nn
 
-from expunge.benchmarks import shipped, shipped_drawing
+from expunge.benchmarks import contact_sheet, shipped, shipped_drawing
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.forget import described, say_notes
 from expunge.cli.output import (
@@ -26,7 +28,7 @@ from expunge.run import Run
 from expunge.run_file.reading import Loaded, to_train
 from expunge.run_file.records import RECORD
 from expunge.signals.ask import ask, metric_of
-from expunge.storage import write_tensors
+from expunge.storage import write_bytes, write_tensors
 
 RUN_FILES = (".yaml", ".yml")
 MODELS: Mapping[str, Callable[[], shipped.Work | shipped_drawing.Drawing]] = {
@@ -47,6 +49,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Another seed than the shipped one.")
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Of a model that draws: a contact sheet too, real rows first (PNG)."),
+    ] = None,
     json: JsonPath = None,
 ) -> None:
     """Train a model from its recipe, and measure it; a learner's record is written beside it."""
@@ -56,6 +62,7 @@ def train(
                 "--seed is of the shipped models; give a run file's as `recipe.seed`, which its "
                 "oracle is retrained from, too."
             )
+        _draws(model, None, sheet)
         _train_own(to_train(Path(model)), out, json)
         return
     if model not in MODELS:
@@ -67,18 +74,53 @@ def train(
         raise ExpungeError(f"--out is missing: the file where the weights of {model} go.")
     _check_free(out)
     work = MODELS[model]()
+    drawing = _draws(model, work, sheet)
     run = Run(console=console)
     recipe = work.recipe if seed is None else work.recipe.with_seed(seed)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    if unfinished.exists():
+        console.print(
+            f"{unfinished} is of a training that was stopped: going on from it if it is this one. "
+            "The seconds are those of the rest.",
+            soft_wrap=True,
+        )
+    unfinished.mkdir(parents=True, exist_ok=True)
     with run.meter.measured():
-        trained = recipe.make(work.data, run).model
+        trained = recipe.make(work.data, replace(run, checkpoints=unfinished)).model
+    _write_weights(trained, out)
+    shutil.rmtree(unfinished)
     scores = work.score(trained, run)
-    rows = [
-        [name, f"{s['value']:.3f}", f"{s['low']:.3f}-{s['high']:.3f}"] for name, s in scores.items()
-    ]
+    rows = [[name, f"{found['value']:.3f}", _interval(found)] for name, found in scores.items()]
     console.print(table(model, [work.figures, "", "95 %"], rows))
     _say_cost(run)
-    _write_weights(trained, out)
+    if drawing is not None and sheet is not None:
+        shown = drawing.shown(trained, run)
+        write_bytes(sheet, contact_sheet.sheet(shown.rows, columns=shown.columns))
+        console.print(f"Contact sheet: {sheet}", soft_wrap=True)
     write_json(json, {"scores": scores, "seconds": run.meter.seconds})
+
+
+def _draws(
+    model: str, work: shipped.Work | shipped_drawing.Drawing | None, sheet: Path | None
+) -> shipped_drawing.Drawing | None:
+    """The model as one that draws, if it does.
+
+    Raises:
+        ExpungeError: it does not, and a sheet was asked for, or the sheet cannot be written.
+    """
+    drawing = work if isinstance(work, shipped_drawing.Drawing) else None
+    if sheet is not None:
+        if drawing is None:
+            raise ExpungeError(
+                f"--sheet was given for {model}, which draws nothing; it is of "
+                f"{', '.join(shipped_drawing.SHIPPED)}. Leave it out."
+            )
+        writable(sheet, "The file of --sheet,")
+    return drawing
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['low']:.3f}-{found['high']:.3f}" if "low" in found else "-"
 
 
 def _train_own(loaded: Loaded, out: Path | None, json: Path | None) -> None:
