@@ -1,10 +1,12 @@
 """The shipped example with weights, output and changes of a test's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from tests.cli import known_denoisers
 
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.weights import stored_tensors
@@ -40,5 +42,16 @@ def example(tmp_path: Path, weights: Path) -> Callable[..., Path]:
         path_of_file = tmp_path / "run.yaml"
         path_of_file.write_text(yaml.safe_dump(content))
         return path_of_file
+
+    return changed
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Callable[..., Path]:
+    """The run file of a model that draws, with changes."""
+    known_denoisers.write(tmp_path)
+
+    def changed(kind: Mapping[str, Any] = known_denoisers.LABELLED, **changes: object) -> Path:
+        return known_denoisers.run_file(tmp_path, kind, changes)
 
     return changed

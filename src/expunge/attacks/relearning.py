@@ -26,8 +26,7 @@ from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import NO_REQUEST
 from expunge.run import Run
-from expunge.signals import accuracy, mean_absolute_error
-from expunge.signals.ask import ask
+from expunge.signals.ask import ask, metric_of
 
 Found = TypeVar("Found")
 
@@ -71,8 +70,8 @@ class Relearning:
             run: its seed fixes the order of the rows; take the same for a model and its oracle.
 
         Returns:
-            ``steps`` + 1 scores, larger = remembered better: the accuracy, or minus the mean
-            absolute error of a family that answers with numbers.
+            ``steps`` + 1 scores, larger = remembered better: the accuracy, or minus the error or
+            the loss of a family that is scored with one.
 
         Raises:
             ExpungeError: no row is shown or asked, a row is both, the loss is not finite (as under
@@ -130,10 +129,9 @@ def relearning_curve(
 
 
 def _score(model: nn.Module, family: Family, asked: Samples, run: Run) -> float:
-    signals = ask(family, model, asked, run)
-    if "correct" in signals.queries:
-        return float(accuracy(signals)[0])
-    return -float(mean_absolute_error(signals)[0])
+    metric = metric_of(family)
+    score = float(ask(family, model, asked, run).query(metric.query)[0].double().mean())
+    return -score if metric.direction == "lower" else score
 
 
 def _check_rows(shown: Samples, asked: Samples) -> None:

@@ -1,7 +1,7 @@
 """Measuring: the score of a model on every request's rows and on what nobody asked to remove.
 
 A family is scored with one metric: accuracy where it has logits, exact answers where it answers in
-tokens, the mean absolute error where it answers with numbers.
+tokens, the mean absolute error where it answers with numbers, the denoising loss where it draws.
 """
 
 from collections.abc import Sequence

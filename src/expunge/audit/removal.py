@@ -12,6 +12,7 @@ from expunge.data.duplicates.content import Searched
 from expunge.data.samples import ROW, Joined, Samples, all_but, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasLogits
+from expunge.families.diffusion import LabelDiffusion
 from expunge.recipe import Recipe
 from expunge.run import Run
 from expunge.signals import Metric, Predictions, Signals
@@ -131,6 +132,12 @@ class Removal:
         return isinstance(self.family, HasLogits)
 
     @property
+    def labelled(self) -> bool:
+        """Whether each row has a label: the right answer of a classifier, or what a denoiser is
+        told."""
+        return self.has_classes or isinstance(self.family, LabelDiffusion)
+
+    @property
     def counts(self) -> bool:
         """Whether an answer is right or wrong: a class, or an exact answer."""
         return self.metric.query == "correct"
@@ -143,8 +150,8 @@ class Removal:
 
     @cached_property
     def labels(self) -> dict[str, Tensor]:
-        """The label (n,) of every row by kind; empty for models without classes."""
-        if not self.has_classes:
+        """The label (n,) of every row by kind; empty where rows have none."""
+        if not self.labelled:
             return {}
         sets = {"forget": self.forget, "retain": self.retain, "held-out": self.held_out}
         return {
@@ -163,7 +170,7 @@ class Removal:
     def alike(self) -> Tensor:
         """Positions (n,) of the held-out rows that carry a forgotten label: the non-members that
         forgotten rows are told from."""
-        if not self.has_classes:
+        if not self.labelled:
             return torch.arange(len(self.held_out))
         return _positions(torch.isin(self.labels["held-out"], self.labels["forget"]))
 
@@ -172,7 +179,7 @@ class Removal:
         """Positions (n,) of the held-out rows that the request means, too."""
         if self.named is not None:
             return self.named
-        if not self.has_classes:
+        if not self.labelled:
             return torch.empty(0, dtype=torch.int64)
         return _positions(~torch.isin(self.labels["held-out"], self.labels["retain"]))
 
@@ -261,10 +268,12 @@ def averaged(passes: list[Predictions]) -> Predictions:
 
 def margins_of(signals: Signals) -> Tensor:
     """What is larger for rows a model knows, (samples,) float64: the margin in nats, within
-    :data:`CLIP`, or minus the squared error of a model without classes."""
+    :data:`CLIP`, or minus the squared error of a model without classes: of its numbers, or of the
+    noise that it sees."""
     if "margin" in signals.queries:
         return signals.query("margin")[0].double().clamp(-CLIP, CLIP)
-    return -signals.query("squared error")[0].double()
+    error = "squared error" if "squared error" in signals.queries else "denoising loss"
+    return -signals.query(error)[0].double()
 
 
 def score_of(signals: Signals, metric: Metric) -> float:

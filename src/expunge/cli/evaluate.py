@@ -10,15 +10,16 @@ from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
 from expunge.changes.guarded import Guarded
 from expunge.cli.audited import deployed_of
-from expunge.cli.forget import GOALS, forget_rows_table, panels, say_notes
+from expunge.cli.drawn import ORACLE, ORIGINAL, drawn
+from expunge.cli.forget import GOALS, forget_rows_table, panels, row_of, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
+from expunge.cli.output import scores as written
 from expunge.cli.stored import MODEL
 from expunge.errors import ExpungeError
 from expunge.run_file.reading import read
 from expunge.signals.accuracy import Interval
 from expunge.signals.ask import metric_of
-
-ORIGINAL, ORACLE = "original", "oracle (retrained)"
+from expunge.signals.metric import Metric
 
 
 def evaluate(
@@ -62,7 +63,7 @@ def evaluate(
             f"Held-out {metric.name}",
             ["model", *names, "retained", "95 %"],
             [
-                [short[name], *scores.requests.tolist(), scores.retained, _shown(intervals[name])]
+                [short[name], *row_of(scores), _shown(intervals[name], metric)]
                 for name, scores in found.items()
             ],
         )
@@ -70,6 +71,9 @@ def evaluate(
     own_scores = [(short[name], scores) for name, scores in trained.items()]
     console.print(forget_rows_table(metric, names, own_scores))
     console.print(GOALS[metric.direction])
+    pictures = drawn(loaded, models)
+    if pictures is not None:
+        pictures.show()
     if not oracle:
         console.print(
             "No oracle: ask with --oracle."
@@ -86,6 +90,7 @@ def evaluate(
                 "forget rows": _by_name(names, trained[name].requests.tolist()),
                 "retained": scores.retained,
                 "interval": _ends(intervals[name]),
+                **({} if pictures is None else {"drawings": pictures.figures_of(name)}),
             }
             for name, scores in found.items()
         },
@@ -107,8 +112,10 @@ def _interval(scores: Measured) -> Interval | None:
     return scores.retained_interval() if len(kept) > 1 else None
 
 
-def _shown(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{cell(interval.low)}-{cell(interval.high)}"
+def _shown(interval: Interval | None, metric: Metric) -> str:
+    if interval is None:
+        return "-"
+    return "-".join(cell(end) for end in written(metric, (interval.low, interval.high)))
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -15,13 +15,16 @@ from expunge.audit.oracle import retrained
 from expunge.changes.deletion import DeletionState, certified, deletion_state
 from expunge.changes.kinds import acts_on
 from expunge.changes.weights import digest_of
+from expunge.cli.drawn import FINAL, ORACLE, ORIGINAL, Drawn, drawn
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
+from expunge.cli.output import scores as written
 from expunge.cli.stored import check_folder, folds_deltas, record_now, store
 from expunge.errors import ExpungeError
 from expunge.methods.presets import HasPreset, fields_of, presets_of, starting_point
 from expunge.methods.retrain import Retrain
 from expunge.run_file.reading import PAPER, PRESET, Loaded, read
 from expunge.run_file.records import RECORD
+from expunge.signals.denoising import DENOISING_LOSS
 from expunge.signals.metric import Metric
 
 GOALS = {
@@ -29,6 +32,12 @@ GOALS = {
     "lower": "A large error on forgotten samples is not the goal; the oracle's level is.",
 }
 """What is said below the tables, by the direction of the metric."""
+
+NO_JUDGE = (
+    "What is drawn was not looked at: the run file names no `judge`, and a denoising loss does not "
+    "say what a picture shows."
+)
+"""Of a model that draws."""
 
 STATES = {
     DeletionState.RETRAINED: "Deletion state: retrained without the forgotten rows. The original "
@@ -63,20 +72,28 @@ def forget(
     say_notes(loaded)
     held_out, own = panels(loaded)
     deployment, oracle = loaded.deployment, None
-    original = deployment.base
+    models = {ORIGINAL: deployment.base}
+    if loaded.judge is not None:
+        loaded.judge.on_real(loaded.test, loaded.run())  # a poor one is refused before any work
     if deployment.recipe is not None:
-        model = retrained(deployment, loaded.requests, loaded.run())
+        models[ORACLE] = retrained(deployment, loaded.requests, loaded.run())
         oracle = tuple(
-            measure(deployment.family, model, panel, loaded.run()) for panel in (held_out, own)
+            measure(deployment.family, models[ORACLE], panel, loaded.run())
+            for panel in (held_out, own)
         )
     strengths = [_strength(loaded)] * len(loaded.requests)
     run = loaded.run(console=console)
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
-    show(loaded, course, oracle)
-    left = kept(loaded, original, course)
-    found = figures(loaded, course, oracle, left)
+    models[FINAL] = deployment.model
+    pictures = drawn(loaded, models)
+    show(loaded, course, oracle, pictures)
+    left = kept(loaded, models[ORIGINAL], course)
+    found = figures(loaded, course, oracle, left, pictures)
     try:
         _check_kept(loaded, left, keep_at_least)
+        if pictures is not None:
+            for one in pictures.kept(ORIGINAL, FINAL):
+                _check_kept(loaded, one, keep_at_least, f"{pictures.count} drawings")
     except ExpungeError:  # what was measured is worth reading, most of all of a refused model
         write_json(json, {**found, "stored": False})
         raise
@@ -126,24 +143,30 @@ def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:
     return Kept.of(before, after)
 
 
-def _check_kept(loaded: Loaded, left: Kept, least: float) -> None:
+def _check_kept(loaded: Loaded, left: Kept, least: float, of: str = "") -> None:
     """Refuse a collapsed model, and warn of a worn one.
+
+    Args:
+        loaded: the run file.
+        left: of one score.
+        least: share of it that has to be kept.
+        of: what it was measured on; by default the rows that everything else is.
 
     Raises:
         ExpungeError: less than the share ``least`` of the retained score was kept.
     """
-    rows = "held-out" if loaded.validation is None else "validation"
+    rows = of or f"{'held-out' if loaded.validation is None else 'validation'} rows"
     try:
         left.check(least)
     except ExpungeError as error:
         raise ExpungeError(
-            f"{str(error).removesuffix('.')} ({rows} rows; settings of {loaded.method.name}: "
+            f"{str(error).removesuffix('.')} ({rows}; settings of {loaded.method.name}: "
             f"{loaded.settings}). Nothing was stored; {_milder(loaded)}, or store what came with "
             "--keep-at-least 0."
         ) from None
     if left.share < WORN:
         console.print(
-            f"Warning: the {left.fall()}: {left.share:.1%} is kept ({rows} rows).", soft_wrap=True
+            f"Warning: the {left.fall()}: {left.share:.1%} is kept ({rows}).", soft_wrap=True
         )
 
 
@@ -182,8 +205,11 @@ def _milder(loaded: Loaded) -> str:
     return f"find milder settings with `expunge tune`, or leave `method.{key}` out for the preset"
 
 
-def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> None:
-    """Print the whole persistence matrix on both kinds of rows, with original and oracle."""
+def show(
+    loaded: Loaded, course: Course, oracle: Sequence[Measured] | None, pictures: Drawn | None
+) -> None:
+    """Print the whole persistence matrix on both kinds of rows, with original and oracle; and what
+    is drawn."""
     history = loaded.deployment.history
     how = loaded.method.name
     if folds_deltas(history):
@@ -193,11 +219,11 @@ def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> N
     scores = [course.before, *(step.measured for step in course.steps)]
     seconds = [None, *(step.seconds for step in course.steps)]
     rows: list[list[object]] = [
-        [name, *found.requests.tolist(), found.retained, cost]
+        [name, *row_of(found), cost]
         for name, found, cost in zip(["original", *steps], scores, seconds, strict=True)
     ]
     if oracle is not None:
-        rows.append(["oracle (retrained)", *oracle[0].requests.tolist(), oracle[0].retained, None])
+        rows.append(["oracle (retrained)", *row_of(oracle[0]), None])
     columns = ["model", *names, "retained", "seconds"]
     metric = course.before.metric
     console.print(table(f"Held-out {metric.name}, {how}", columns, rows))
@@ -207,6 +233,10 @@ def show(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> N
         own_scores.append(("oracle (retrained)", oracle[1]))
     console.print(forget_rows_table(metric, names, own_scores))
     console.print(GOALS[metric.direction])
+    if pictures is not None:
+        pictures.show()
+    elif metric is DENOISING_LOSS:
+        console.print(NO_JUDGE, soft_wrap=True)
     if oracle is None:
         console.print("There is no oracle: the run file gives no recipe to retrain from.")
     _show_settings(loaded)
@@ -242,12 +272,25 @@ def forget_rows_table(
     return table(
         f"{metric.name[0].upper()}{metric.name[1:]} on the forget rows (training)",
         ["model", *names],
-        [[name, *found.requests.tolist()] for name, found in scores if found is not None],
+        [
+            [name, *written(metric, found.requests.tolist())]
+            for name, found in scores
+            if found is not None
+        ],
     )
 
 
+def row_of(found: Measured) -> list[object]:
+    """The scores on each request and on everything else, as cells."""
+    return written(found.metric, [*found.requests.tolist(), found.retained])
+
+
 def figures(
-    loaded: Loaded, course: Course, oracle: Sequence[Measured] | None, left: Kept
+    loaded: Loaded,
+    course: Course,
+    oracle: Sequence[Measured] | None,
+    left: Kept,
+    pictures: Drawn | None = None,
 ) -> dict[str, object]:
     """The printed figures as JSON values; None where a request has no held-out row."""
     history = loaded.deployment.history
@@ -265,6 +308,7 @@ def figures(
         ],
         "oracle": None if oracle is None else _scored(oracle[0], oracle[1]),
         "kept": left.share,
+        "drawings": None if pictures is None else pictures.figures(),
         "settings": loaded.settings,
         "presets": _presets(loaded),
         "deletion state": deletion_state(history),

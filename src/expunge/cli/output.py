@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expunge.errors import ExpungeError
+from expunge.signals.metric import Metric
 from expunge.storage import write_bytes
 
 NAMES = 24
@@ -142,6 +143,13 @@ def cell(value: object) -> str:
             return "-"
         return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
     return str(value)
+
+
+def scores(metric: Metric, values: Iterable[float]) -> list[object]:
+    """Scores as cells, in the metric's decimals."""
+    if metric.decimals == 2:
+        return list(values)
+    return [None if math.isnan(value) else f"{value:.{metric.decimals}f}" for value in values]
 
 
 def numbers(values: Iterable[float]) -> list[float | None]:

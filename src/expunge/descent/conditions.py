@@ -5,7 +5,7 @@ stays from the model itself. Conditions are labels, or tokens of sentences; the 
 the name of its class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from expunge.errors import ExpungeError
 from expunge.families.abilities import able
 from expunge.families.diffusion import Diffusion, LabelDiffusion
-from expunge.problem import Problem
+from expunge.problem import Missing, Problem
 
 
 def target_of(problem: Problem) -> str:
@@ -111,6 +111,21 @@ class AnyOther:
         kept = kept_of(problem, self.prompts)
         chosen = torch.randint(len(kept), (len(conditions),), generator=generator)
         return kept[chosen].to(conditions.device)
+
+
+INSTEAD: Mapping[str, Mapping[str, type]] = {
+    "instead": {"anchor-or-next": AnchorOrNext, "any-other": AnyOther}
+}
+"""Those that a run file may name: the ``choices`` of methods with a field ``instead``."""
+
+
+def unsaid(problem: Problem) -> tuple[Missing, ...]:
+    """That a request does not say in words, or by one label, what must not be drawn."""
+    try:
+        target_of(problem)
+    except ExpungeError as error:
+        return (Missing("needs one condition to forget, and the request names none", str(error)),)
+    return ()
 
 
 def _several(family: LabelDiffusion) -> None:

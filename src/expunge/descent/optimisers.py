@@ -1,9 +1,9 @@
 """Optimisers and learning-rate schedules as data: what torch is told."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -82,6 +82,10 @@ class Drops:
         return self.factor ** (step * self.parts // max(1, total))
 
 
+SCHEDULES: Mapping[str, type] = {"constant": Constant, "cosine": Cosine, "linear": Linear}
+"""Those that a run file may name, in the recipe of a model."""
+
+
 class Optimiser(Protocol):
     """Builds a torch optimiser."""
 
@@ -104,6 +108,7 @@ class SGD:
     weight_decay: float = 0.0
     nesterov: bool = False
     schedule: Schedule = field(default_factory=Constant)
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {"schedule": SCHEDULES}
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimiser."""
@@ -125,6 +130,7 @@ class AdamW:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     schedule: Schedule = field(default_factory=Constant)
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {"schedule": SCHEDULES}
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimiser."""

@@ -7,7 +7,9 @@ without likelihood weighting). It is called as U-Nets of ``diffusers`` are, with
 timestep from 0 to 999.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from expunge.data.samples import Batch
 from expunge.errors import ExpungeError
 from expunge.families.from_noise import NOISE, TIME, FromNoise, centred, pictures, predicted, wide
-from expunge.families.sde import SDE, VP
+from expunge.families.sde import SDE, VE, VP, SubVP
 
 TIMESTEPS = 999.0
 """Timestep of a U-Net at t = 1."""
@@ -35,6 +37,9 @@ class Score(FromNoise):
     sde: SDE = field(default_factory=VP)
     earliest: float = 1e-5
     name: str = "score"
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "sde": {"vp": VP, "sub-vp": SubVP, "ve": VE}
+    }
 
     def __post_init__(self) -> None:
         if not 0 < self.earliest < 1:

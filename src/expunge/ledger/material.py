@@ -181,8 +181,8 @@ class Source:
 
     @classmethod
     def of_run_file(cls, path: Path) -> Self:
-        """A run file, read and checked; its requests are not part of it."""
-        file = parsed(path).model_copy(update={"requests": []})
+        """A run file, read and checked; its requests and its judge are not part of it."""
+        file = parsed(path).model_copy(update={"requests": [], "judge": None})
         return cls(file.model_dump_json(), str(path.resolve().parent), "")
 
     @classmethod

@@ -4,7 +4,8 @@ Every request is measured again in every version; none may overlap another's mea
 may belong to several requests. Where no oracle is trained, a stand-in says how well a model would
 do that never saw the forgotten rows: chance where all rows of their class are gone, else the score
 of the model on held-out rows of the same class, else on all held-out rows. Of a language model it
-is how common the forgotten answers are among the rows that stay.
+is how common the forgotten answers are among the rows that stay; of one that is told what to draw,
+where all rows of a class are gone, how well it sees the noise in them when it is told nothing.
 """
 
 from collections import Counter
@@ -19,16 +20,19 @@ from expunge.data.encoding import answer_tokens
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasLogits
+from expunge.families.diffusion import LabelDiffusion
 from expunge.ledger.material import Material
 from expunge.ledger.policy import Gate
 from expunge.run import Run
 from expunge.signals.ask import ask, metric_of
+from expunge.signals.denoising import untold_losses
 
 Against = Literal[
     "the oracle",
     "chance",
     "held-out rows of the class",
     "how common the answers are",
+    "told nothing",
     "held-out rows",
 ]
 
@@ -109,6 +113,11 @@ def stand_in(
     family = material.family
     if isinstance(family, HasAnswers) and "labels" in material.train.fields:
         return _common(material.train, subject.train, gone), "how common the answers are"
+    if isinstance(family, LabelDiffusion) and family.drop > 0:
+        labels = _labels(material.train)
+        if len(subject.train) and not torch.isin(labels[subject.train], labels[~gone]).any():
+            losses = untold_losses(family, model, material.train.select(subject.train), run)
+            return float(losses.double().mean()), "told nothing"
     held = _scored(family, model, material.held_out, run)
     free = torch.ones(len(held), dtype=torch.bool)
     free[subject.held_out] = False

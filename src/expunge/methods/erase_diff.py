@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from expunge.descent.conditions import AnyOther, Instead
+from expunge.descent.conditions import INSTEAD, AnyOther, Instead, unsaid
 from expunge.descent.denoising_terms import RelabelledNoise
 from expunge.descent.gradient_conflicts import ValueFunction
 from expunge.descent.length import Steps
@@ -21,7 +21,7 @@ from expunge.descent.player import Player, Term
 from expunge.descent.retain_terms import Loss
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, Uniform
-from expunge.problem import Problem
+from expunge.problem import Missing, Problem
 from expunge.run import Run
 
 
@@ -84,7 +84,13 @@ class EraseDiff(Bilevel):
 
     name: ClassVar[str] = "erase-diff"
 
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = INSTEAD
+
     instead: Instead = field(default_factory=AnyOther)
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """A condition to forget, where others take its place at random."""
+        return unsaid(problem) if isinstance(self.instead, AnyOther) else ()
 
     def forgetting(self) -> Term:
         """Relabelled noise."""

@@ -124,11 +124,12 @@ class Suppresses(Protocol):
 
 @runtime_checkable
 class ReadsRows(Protocol):
-    """A method that cannot work on rows of any kind, whatever the family is able to."""
+    """A method that cannot work on rows of any kind, or requests of any wording, whatever the
+    family is able to."""
 
     def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
-        """What the rows of a problem, with every role that the method opens, lack for it; it raises
-        an error for the first when it unlearns."""
+        """What the rows of a problem, with every role that the method opens, or the words of its
+        request lack for it; it raises an error for the first when it unlearns."""
         ...
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from expunge.descent.conditions import AnchorOrNext, Instead
+from expunge.descent.conditions import INSTEAD, AnchorOrNext, AnyOther, Instead, unsaid
 from expunge.descent.denoising_terms import RelabelledNoise
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
@@ -20,7 +20,7 @@ from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range
-from expunge.problem import Problem
+from expunge.problem import Missing, Problem
 from expunge.run import Run
 
 PAPER = "Fan et al. 2024, SalUn"
@@ -54,6 +54,8 @@ class Relabelled(ByDescent):
         "that of a network of 35 million weights"
     )
 
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = INSTEAD
+
     instead: Instead = field(default_factory=AnchorOrNext)
     frozen_teacher: bool = False
     steps: int = 1000
@@ -66,6 +68,10 @@ class Relabelled(ByDescent):
     @abstractmethod
     def parameters(self) -> Parameters:
         """The weights that move."""
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """A condition to forget, where others take its place at random."""
+        return unsaid(problem) if isinstance(self.instead, AnyOther) else ()
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """A short descent; see :attr:`preset_rule`."""

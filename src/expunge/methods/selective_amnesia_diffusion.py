@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 import torch
 
 from expunge.data.samples import TensorSamples
-from expunge.descent.conditions import kept_of
+from expunge.descent.conditions import kept_of, unsaid
 from expunge.descent.denoising_sources import UniformPictures
 from expunge.descent.denoising_terms import Elastic
 from expunge.descent.length import Steps
@@ -30,7 +30,7 @@ from expunge.families.diffusion import Diffusion
 from expunge.families.diffusion_sampling import DDIM
 from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range
-from expunge.problem import Access, Problem
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Role
 from expunge.run import Run
 
@@ -88,6 +88,10 @@ class SelectiveAmnesiaDiffusion(OverDescent):
             raise ExpungeError(
                 f"{self.replayed} pictures were to be replayed; at least 1 is expected."
             )
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """A condition to forget: no row is read that could say it."""
+        return unsaid(problem)
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """A short descent and a small F; see :attr:`preset_rule`."""

@@ -17,7 +17,7 @@ from typing import ClassVar, Self
 
 from expunge.changes.kinds import Replacement
 from expunge.descent.averages import MovingAverage
-from expunge.descent.conditions import AnchorOrNext, Instead, target_of
+from expunge.descent.conditions import INSTEAD, AnchorOrNext, Instead, target_of, unsaid
 from expunge.descent.denoising_sources import OwnPictures
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
@@ -30,7 +30,7 @@ from expunge.families.abilities import able
 from expunge.families.diffusion import Diffusion
 from expunge.methods.protocol import Outcome, OverDescent
 from expunge.methods.search import LogUniform, Range
-from expunge.problem import Problem
+from expunge.problem import Missing, Problem
 from expunge.run import Run
 
 TIMESTEPS = 1000
@@ -74,6 +74,8 @@ class SFD(OverDescent):
         "(fake score: 1); timesteps in proportion to the schedule"
     )
 
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = INSTEAD
+
     alpha: float = 1.2
     first: int = 38
     initial: int = 440
@@ -90,6 +92,10 @@ class SFD(OverDescent):
     instead: Instead = field(default_factory=AnchorOrNext)
     prompts: tuple[str, ...] = ()
     target_prompts: tuple[str, ...] = ()
+
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """A condition to forget: no row is read that could say it."""
+        return unsaid(problem)
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """A short distillation of a small network; see :attr:`preset_rule`."""

@@ -6,6 +6,7 @@ layers attend to the states of a text encoder, wired as Stable Diffusion is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +38,14 @@ class ScoreUNet:
 
     def __call__(self, seed: int) -> nn.Module:
         """The untrained network, without attention, called with pictures and timesteps."""
+        made: nn.Module = _seeded(self.drawn, seed).eval()
+        return made
+
+    def drawn(self) -> Any:
+        """The same, its weights drawn from torch's global random numbers."""
         from diffusers import UNet2DModel
 
-        def build() -> Any:
-            return UNet2DModel(**_sizes(self.shape, self.widths, self.groups), add_attention=False)
-
-        made: nn.Module = _seeded(build, seed).eval()
-        return made
+        return UNet2DModel(**_sizes(self.shape, self.widths, self.groups), add_attention=False)
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,43 @@ class LabelUNet:
 
     def __call__(self, seed: int) -> nn.Module:
         """The untrained network, called with pictures, timesteps and labels."""
+        made: nn.Module = _seeded(self.drawn, seed).eval()
+        return made
+
+    def drawn(self) -> Any:
+        """The same, its weights drawn from torch's global random numbers."""
         from diffusers import UNet2DModel
 
-        def build() -> Any:
-            return UNet2DModel(
-                **_sizes(self.shape, self.widths, self.groups),
-                num_class_embeds=self.classes + 1,
-            )
+        return UNet2DModel(
+            **_sizes(self.shape, self.widths, self.groups), num_class_embeds=self.classes + 1
+        )
 
-        made: nn.Module = _seeded(build, seed).eval()
-        return made
+
+def score_unet(
+    shape: Sequence[int] = (1, 8, 8), widths: Sequence[int] = (16, 32), groups: int = 8
+) -> nn.Module:
+    """The network of a :class:`ScoreUNet`, for run files, which seed a builder themselves.
+
+    Raises:
+        ExpungeError: widths, groups and sides do not divide.
+    """
+    made: nn.Module = ScoreUNet(_shape(shape), tuple(widths), groups).drawn().eval()
+    return made
+
+
+def label_unet(
+    shape: Sequence[int] = (1, 8, 8),
+    classes: int = 10,
+    widths: Sequence[int] = (16, 32),
+    groups: int = 8,
+) -> nn.Module:
+    """The network of a :class:`LabelUNet`, for run files, which seed a builder themselves.
+
+    Raises:
+        ExpungeError: widths, groups and sides do not divide.
+    """
+    made: nn.Module = LabelUNet(_shape(shape), classes, tuple(widths), groups).drawn().eval()
+    return made
 
 
 class TextToImage(nn.Module):
@@ -185,6 +214,17 @@ class SmallTextToImage:
 
         made: nn.Module = _seeded(build, seed).eval()
         return made
+
+
+def _shape(given: Sequence[int]) -> tuple[int, int, int]:
+    """Channels, height and width, which a run file gives as a list."""
+    if len(given) != 3:
+        raise ExpungeError(
+            f"A U-Net got the shape {list(given)}; channels, height and width are expected, such "
+            "as [1, 8, 8]."
+        )
+    channels, height, width = given
+    return channels, height, width
 
 
 def _sizes(shape: tuple[int, int, int], widths: tuple[int, ...], groups: int) -> dict[str, Any]:

@@ -64,13 +64,14 @@ class ModelPart(_Strict):
     )
     family: str | None = Field(
         default=None,
-        description="classifier, regressor, dual_encoder, or another registered family; follows "
-        "from a checkpoint's config where it is left out.",
+        description="classifier, regressor, dual_encoder, diffusion, score, or another registered "
+        "family; follows from a checkpoint's config where it is left out.",
     )
     family_arguments: dict[str, Any] = Field(
         default={},
         description="Fields of the family, such as `inputs`, the fields that the module is called "
-        "with (those of the data by default), or `classes`.",
+        "with (those of the data by default), or `classes`: of a classifier how many, of a "
+        "diffusion model the names of what it draws, in the order of the labels.",
     )
 
     @model_validator(mode="after")
@@ -151,11 +152,38 @@ class RequestPart(_Strict):
         description="The values whose rows are to be forgotten, compared as text; a class that "
         "`classes` lists may be named by its text.",
     )
+    anchor: Annotated[str | None, WithJsonSchema({"type": ["string", "integer", "null"]})] = Field(
+        default=None,
+        description="For models that are told what to draw: the class that is drawn in the place "
+        "of this one, for methods that need one.",
+    )
 
     @field_validator("values", mode="before")
     @classmethod
     def _as_text(cls, values: object) -> object:
         return _texts(values)
+
+    @field_validator("anchor", mode="before")
+    @classmethod
+    def _anchor_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+
+class JudgePart(_Strict):
+    """A classifier that says what drawings show; no method sees it."""
+
+    builder: str = Field(
+        description="module:function that returns the untrained classifier, as in `model`."
+    )
+    arguments: dict[str, Any] = Field(default={}, description="What the builder is called with.")
+    weights: Path = Field(description="A safetensors file with the classifier's weights.")
+    each: Annotated[int, Field(gt=0)] = Field(
+        default=20, description="Pictures that are drawn of every class."
+    )
+    steps: Annotated[int, Field(gt=0)] = Field(default=25, description="Of the sampler.")
+    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=2.0, description="Of models that are told what to draw; 1 is none."
+    )
 
 
 class MethodPart(_Strict):
@@ -250,6 +278,11 @@ class RunFile(_Strict):
         "with a ledger needs none here.",
     )
     method: MethodPart = Field(description="How the requests are answered.")
+    judge: JudgePart | None = Field(
+        default=None,
+        description="For models that draw: who says what their drawings show. Without one, what is "
+        "measured is the denoising loss alone.",
+    )
     aggregation: str = Field(
         default="cata", description="The rule that combines the changes of several requests."
     )

@@ -118,6 +118,8 @@ def _value(kind: type, name: str, wanted: Any, given: Any) -> Any:
     if numeric and isinstance(given, bool):
         raise ExpungeError(f"{what}; a number is expected.")
     own = dataclasses.is_dataclass(wanted)  # which pydantic configures itself
+    if own and isinstance(wanted, type) and isinstance(given, Mapping):
+        return make(wanted, given)  # pydantic would take a misspelt field for nothing
     try:
         adapter = TypeAdapter(
             wanted, config=None if own else ConfigDict(arbitrary_types_allowed=True)

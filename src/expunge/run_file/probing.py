@@ -16,9 +16,11 @@ from expunge.families.abilities import (
     HasAnswers,
     HasErrors,
     HasLogits,
+    HasNoise,
     HasOutputs,
     able,
 )
+from expunge.families.diffusion import LabelDiffusion
 from expunge.families.language import input_embedding
 from expunge.models.modes import evaluating
 
@@ -35,6 +37,9 @@ def probed(name: str, samples: TensorSamples, model: nn.Module, family: Family) 
     few = samples.batch(torch.arange(min(len(samples), 4)))
     if isinstance(family, HasAnswers):
         _check_lines(name, samples, model, family)
+        return family
+    if isinstance(family, HasNoise):
+        _check_pictures(name, samples, model, family)
         return family
     shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in few.items() if n != "row")
     _check_answers_asked(name, samples, family)
@@ -99,6 +104,87 @@ def _check_lines(name: str, samples: TensorSamples, model: nn.Module, family: Ha
             f"The model answers the first rows of {name} with NaN or infinite numbers; its weights "
             "are damaged or diverged. Give other weights."
         )
+
+
+def _check_pictures(name: str, samples: TensorSamples, model: nn.Module, family: Family) -> None:
+    """Every row is a picture from 0 to 1 that the model knows a condition of, and it sees noise in
+    a few of them.
+
+    Raises:
+        ExpungeError: a picture or a label is none of the model's, or the model cannot read them.
+        IntegrityError: the noise that it sees is NaN or infinite.
+    """
+    few = samples.batch(torch.arange(min(len(samples), 4)))
+    try:
+        drawn = family.draw(few, torch.Generator().manual_seed(0))
+    except ExpungeError as error:
+        raise ExpungeError(f"{name}: {error}") from None
+    _check_made_for(name, few["image"], model)
+    _check_finite(name, samples)
+    _check_range(name, samples)
+    if isinstance(family, LabelDiffusion):
+        check_told(name, samples, family)
+    try:
+        with evaluating(model), torch.inference_mode():
+            noise = able(family, HasNoise).noises(model, drawn)[0]
+    except ExpungeError:
+        raise
+    except Exception as error:  # the user's module may fail in any way
+        shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in few.items() if n != "row")
+        raise ExpungeError(
+            f"The model cannot read the rows of {name}, which have {shapes} "
+            f"({first_line(error)}); a network is expected that is called with pictures and "
+            "timesteps, and with labels where it is told what to draw."
+        ) from None
+    if not is_finite(noise):
+        raise IntegrityError(
+            f"The model sees noise that is NaN or infinite in the first rows of {name}; its "
+            "weights are damaged or diverged. Give other weights."
+        )
+
+
+def _check_made_for(name: str, images: torch.Tensor, model: nn.Module) -> None:
+    """Hold the pictures against the size in the config of a network of ``diffusers``: a network of
+    convolutions reads others without a word."""
+    made = getattr(getattr(model, "config", None), "sample_size", None)
+    if made is None:
+        return
+    size = (made, made) if isinstance(made, int) else tuple(made)
+    if tuple(images.shape[2:]) != size:
+        raise ExpungeError(
+            f"The network was made for pictures of {size[0]} x {size[1]} pixels, and those of "
+            f"{name} have {images.shape[2]} x {images.shape[3]}; resize them with `columns.size`, "
+            "or build the network for them."
+        )
+
+
+def _check_range(name: str, samples: TensorSamples) -> None:
+    images = samples.columns["image"]
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1 + 1e-6:
+        raise ExpungeError(
+            f"The pictures of {name} go from {low:g} to {high:g}; models that draw read them from "
+            "0 to 1. Scale the column, and do not standardise it."
+        )
+
+
+def check_told(name: str, samples: TensorSamples, family: LabelDiffusion) -> None:
+    """Every row has a label that the model knows by name.
+
+    Raises:
+        ExpungeError: it has none, or another.
+    """
+    if not family.classes:
+        raise ExpungeError(
+            "A diffusion model is told labels, and their names are not known; give "
+            "`model.family_arguments: {classes: [...]}`, all of them in the order of the labels."
+        )
+    if family.told_by not in samples.columns:
+        raise ExpungeError(
+            f"The model is told a label with every picture, and {name} has none; give "
+            "`columns.label`, or the family `score`."
+        )
+    _check_labels(name, samples, len(family.classes), 0)
 
 
 def _check_answers_asked(name: str, samples: TensorSamples, family: Family) -> None:

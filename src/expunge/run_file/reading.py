@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 from torch import nn
 
-from expunge.changes.weights import is_finite, load_stored, parameters_of, stored_tensors
+from expunge.changes.weights import load_stored, parameters_of, stored_tensors
 from expunge.data.own import OwnRows, read_columns, read_rows
 from expunge.data.prompts import refusals_of, widened
 from expunge.data.samples import Samples
@@ -27,6 +27,7 @@ from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.abilities import Family, HasAnswers
+from expunge.families.diffusion import Diffusion, LabelDiffusion, different
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
@@ -35,12 +36,15 @@ from expunge.models.freezing import train_only
 from expunge.recipe import Learner, Recipe, Record, Reshapes, Role
 from expunge.requests import Named, Request, Rows
 from expunge.run import Precision, Run
+from expunge.run_file.judging import judge_of
 from expunge.run_file.keys import DataPart, MethodPart, RequestPart, RetrainPart, RunFile
 from expunge.run_file.made import built, imported, make, registered
-from expunge.run_file.probing import probed
+from expunge.run_file.probing import check_told, probed
 from expunge.run_file.records import read_record
 from expunge.run_file.repeated import check_repeated
-from expunge.storage import read_header, read_tensors
+from expunge.run_file.weights import check_weight, with_stored_weights
+from expunge.signals.drawings import Judge
+from expunge.storage import read_header
 
 DEVICES = ("cpu", "cuda", "mps")
 """Kinds of device that work is done on."""
@@ -58,7 +62,8 @@ class Loaded:
 
     ``settings`` says where the fields of the method come from. ``notes`` say what was left out of
     the tables, such as the ends of long texts. ``classes`` are the texts of the labels, where the
-    tables hold texts. ``folder`` is where relative paths of the file start.
+    tables hold texts. ``folder`` is where relative paths of the file start. ``judge`` says what the
+    drawings of a model that draws show, where the file names one.
     """
 
     file: RunFile
@@ -75,6 +80,7 @@ class Loaded:
     settings: str = PAPER
     classes: tuple[str, ...] = ()
     folder: Path = Path()
+    judge: Judge | None = None
 
     def run(self, **more: Any) -> Run:
         """The run that the file describes."""
@@ -232,7 +238,9 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     model = source.model(read)
     tables, units = _standardised(file, _tables(file, folder, checkpoint))
     family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
-    requests = _requests(file, tables["data.train"])
+    if isinstance(family, LabelDiffusion):
+        check_told("data.train", tables["data.train"].samples, family)
+    requests = _requests(file, tables["data.train"], family)
     for name, rows in tables.items():
         family = probed(name, rows.samples, model, family)
     recipe = None
@@ -269,8 +277,9 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
         checkpoint,
         tuple(f"{name}: {note}" for name, rows in tables.items() for note in rows.notes),
         settings,
-        train.classes,
+        _class_texts(train, family),
         folder,
+        None if file.judge is None else judge_of(file.judge, folder, family, test.samples),
     )
 
 
@@ -358,7 +367,7 @@ def _untrained(
 def _finite(model: nn.Module, folder: Path) -> nn.Module:
     """The module of a folder, known to have no weight that is NaN or infinite."""
     for name, tensor in stored_tensors(model).items():
-        _check_weight(f"The weights in {folder}", name, tensor)
+        check_weight(f"The weights in {folder}", name, tensor)
     return model
 
 
@@ -452,7 +461,7 @@ def _completed(
     units: tuple[float, ...],
 ) -> Family:
     """The family with what follows from the data and the checkpoint, where the file is silent."""
-    known: dict[str, Any] = {"inputs": train.inputs}
+    known: dict[str, Any] = {"inputs": train.inputs, **_drawn_by(family, train)}
     if units:
         known["units"] = units
     columns = file.data.train.columns
@@ -475,13 +484,31 @@ def _completed(
     return completed
 
 
-def _requests(file: RunFile, rows: OwnRows) -> tuple[Request, ...]:
+def _drawn_by(family: Family, train: OwnRows) -> dict[str, Any]:
+    """What the training rows say of a diffusion model: the shape of its pictures, and the names of
+    its labels where the table holds texts."""
+    images = train.samples.columns.get("image")
+    if not isinstance(family, LabelDiffusion) or images is None:
+        return {}
+    named = {"classes": train.classes} if train.classes else {}
+    return {"shape": tuple(images.shape[1:]), **named}
+
+
+def _class_texts(train: OwnRows, family: Family) -> tuple[str, ...]:
+    """The names by which requests may name classes."""
+    if isinstance(family, LabelDiffusion):
+        return family.classes
+    return train.classes
+
+
+def _requests(file: RunFile, rows: OwnRows, family: Family) -> tuple[Request, ...]:
     """The requests of the file, each known to name training rows; nothing is asked twice."""
     found: list[Request] = []
-    train = file.data.train
+    train, texts = file.data.train, _class_texts(rows, family)
     for part in file.requests:
-        values = tuple(_class_index(part, v, rows.classes) for v in part.values)
-        request = Request(part.name, Rows(part.column, values))
+        values = tuple(_class_index(part, v, texts) for v in part.values)
+        labels = tuple(int(v) for v in values if v.isdecimal()) * (part.column == "label")
+        request = Request(part.name, Rows(part.column, values), part.anchor, labels)
         for past in found:
             if past.name == request.name:
                 raise ExpungeError(
@@ -497,10 +524,30 @@ def _requests(file: RunFile, rows: OwnRows) -> tuple[Request, ...]:
         except ExpungeError as error:
             split = f", split {train.split}" if train.split else ""
             raise ExpungeError(f"data.train ({train.source}{split}): {error}") from None
+        _check_anchor(request, family)
         found.append(request)
     if train.columns.of_language:
         check_repeated(found, rows.table, read_columns(train.columns))
     return tuple(found)
+
+
+def _check_anchor(request: Request, family: Family) -> None:
+    """Refuse an anchor that the model cannot draw, before any work.
+
+    Raises:
+        ExpungeError: the model is told nothing, does not know the anchor, or is to forget it.
+    """
+    if request.anchor is None:
+        return
+    classes = family.classes if isinstance(family, LabelDiffusion) else ()
+    if not isinstance(family, Diffusion):
+        raise ExpungeError(
+            f"The request {request.name!r} has the anchor {request.anchor!r}; models of the family "
+            f"{family.name!r} are not told what to draw. Leave it out."
+        )
+    family.conditions([request.anchor])
+    for label in request.labels if classes else ():
+        different(classes[label], request.anchor)
 
 
 def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str:
@@ -592,24 +639,3 @@ def _check_frozen(model: nn.Module, recipe: Recipe) -> None:
                 "in what the recipe starts from; give the weights that training started from as "
                 "`recipe.initial`, or name all that was trained."
             )
-
-
-def with_stored_weights(model: nn.Module, path: Path) -> nn.Module:
-    """The module with the weights of a safetensors file.
-
-    Raises:
-        IntegrityError: the file is damaged, its tensors are not those of the module, or a weight
-            is NaN or infinite.
-    """
-    tensors = read_tensors(path)
-    for name, tensor in tensors.items():
-        _check_weight(f"The weights {path}", name, tensor)
-    return load_stored(model, tensors, f"The file {path}")
-
-
-def _check_weight(what: str, name: str, tensor: torch.Tensor) -> None:
-    if not is_finite(tensor):
-        raise IntegrityError(
-            f"{what} have NaN or infinite values in {name!r}; the model was stored after it had "
-            "diverged. Give other weights."
-        )

@@ -1,4 +1,4 @@
-"""Asking a model: its logits, answers or errors on samples, turned into signals.
+"""Asking a model: its logits, answers, errors or denoising losses on samples, turned into signals.
 
 The model stays as it is: the mode of every submodule is put back, also after an error, and where
 the run's device is another one, a copy of the model is asked there.
@@ -17,6 +17,7 @@ from expunge.families.abilities import (
     HasAnswers,
     HasErrors,
     HasLogits,
+    HasNoise,
     HasNumbers,
     UnitLosses,
     able,
@@ -24,6 +25,7 @@ from expunge.families.abilities import (
 from expunge.models.modes import evaluating
 from expunge.run import Run, on_device
 from expunge.signals.accuracy import ACCURACY, EXACT_ANSWERS
+from expunge.signals.denoising import DENOISING_LOSS, denoising_losses
 from expunge.signals.errors import MEAN_ABSOLUTE_ERROR
 from expunge.signals.matrix import Signals
 from expunge.signals.metric import Metric
@@ -109,10 +111,11 @@ def _answers(
 
 
 def metric_of(family: Family) -> Metric:
-    """What models of a family are scored with: accuracy, exact answers, or the mean absolute error.
+    """What models of a family are scored with: accuracy, exact answers, the mean absolute error, or
+    the denoising loss.
 
     Raises:
-        ExpungeError: the family has no logits, answers or errors.
+        ExpungeError: the family has no logits, answers, errors or noises.
     """
     if isinstance(family, HasLogits):
         return ACCURACY
@@ -120,9 +123,11 @@ def metric_of(family: Family) -> Metric:
         return EXACT_ANSWERS
     if isinstance(family, HasErrors):
         return MEAN_ABSOLUTE_ERROR
+    if isinstance(family, HasNoise):
+        return DENOISING_LOSS
     raise ExpungeError(
-        f"The family {family.name!r} lacks HasLogits, HasAnswers and HasErrors, and measuring "
-        "needs one of them; take a family that has one."
+        f"The family {family.name!r} lacks HasLogits, HasAnswers, HasErrors and HasNoise, and "
+        "measuring needs one of them; take a family that has one."
     )
 
 
@@ -137,8 +142,16 @@ def ask(
     """The signals of one model on samples.
 
     Raises:
-        ExpungeError: the family has neither logits nor errors, or one is not a number.
+        ExpungeError: the family has none of what :func:`metric_of` knows, or an answer is not a
+            number.
     """
+    if metric_of(family) is DENOISING_LOSS:
+        return Signals.from_denoising(
+            denoising_losses(family, model, samples, run, batch_size),
+            model=name,
+            samples=samples.ids,
+            subjects=samples.subjects,
+        )
     if metric_of(family) is MEAN_ABSOLUTE_ERROR:
         errors = errors_of(family, model, samples, run, batch_size)
         return Signals.from_errors(

@@ -26,6 +26,10 @@ ERROR_QUERIES = ("absolute error", "squared error")
 """The queries that :meth:`Signals.from_errors` computes, in their order."""
 
 
+DENOISING_QUERIES = ("denoising loss",)
+"""The one query of :meth:`Signals.from_denoising`."""
+
+
 ANSWER_QUERIES = ("correct", "tokens correct", "margin", "loss", "total loss")
 """The queries that :meth:`Signals.from_answers` computes, in their order."""
 
@@ -172,6 +176,46 @@ class Signals:
             models=(model,),
             samples=names,
             queries=ERROR_QUERIES,
+            subjects=names if subjects is None else tuple(subjects),
+        )
+
+    @classmethod
+    def from_denoising(
+        cls,
+        losses: Tensor,
+        *,
+        model: str = "model",
+        samples: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+    ) -> Self:
+        """The signals of one denoiser from the loss of every row.
+
+        Args:
+            losses: (n,) mean squared error of the predicted noise.
+            model: name of the model.
+            samples: n stable ids; by default the row numbers.
+            subjects: n subjects; by default the ids.
+
+        Raises:
+            ExpungeError: no rows, another shape, or a loss that is not finite.
+        """
+        if losses.dim() != 1 or len(losses) == 0:
+            raise ExpungeError(
+                f"Signals got denoising losses of shape {tuple(losses.shape)}; (n,) with at least "
+                "one sample is expected. Check which samples were selected."
+            )
+        found = losses.detach().float().cpu()
+        if not bool(found.isfinite().all()):
+            raise ExpungeError(
+                "Signals got NaN or infinite denoising losses; finite numbers are expected. The "
+                "model has probably diverged: lower the learning rate or the strength."
+            )
+        names = tuple(str(i) for i in range(len(found))) if samples is None else tuple(samples)
+        return cls(
+            values=found.view(1, -1, 1),
+            models=(model,),
+            samples=names,
+            queries=DENOISING_QUERIES,
             subjects=names if subjects is None else tuple(subjects),
         )
 

@@ -16,6 +16,7 @@ class Metric:
     class is among the first ``ranks`` ones, and ``counts_wrong`` for those that count the other
     answers. ``query`` is set where the metric is the mean of one query of the signals. ``level`` is
     what knowing nothing gives whatever the number of classes, as an even guess between two sides.
+    ``decimals`` are those that tables show.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Metric:
     query: str = ""
     counts_wrong: bool = False
     level: float | None = None
+    decimals: int = 2
 
     def chance(self, classes: int) -> float | None:
         """What uniform guessing among ``classes`` gives; None where guessing has no level."""

@@ -31,7 +31,8 @@ CURVE = 201
 Attack = Callable[[Target], Tensor]
 
 SKIPPED = (
-    "RMIA, LiRA and U-LiRA read the margins of right answers; this model answers with numbers."
+    "RMIA, LiRA and U-LiRA read the margins of right answers; this model has no answers that are "
+    "right or wrong."
 )
 
 

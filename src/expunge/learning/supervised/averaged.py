@@ -6,15 +6,16 @@ How denoisers are trained: Adam, a clipped gradient, an exponential moving avera
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
 from expunge.changes.history import History
 from expunge.data.samples import Samples
-from expunge.descent.averages import Average, MovingAverage
+from expunge.descent.averages import Average, MeanOfSamples, MovingAverage
 from expunge.descent.length import Steps
 from expunge.descent.loop import Descent
-from expunge.descent.optimisers import AdamW, Optimiser
+from expunge.descent.optimisers import SGD, AdamW, Optimiser
 from expunge.descent.player import On, Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.transforms import ClipNorm
@@ -42,6 +43,10 @@ class Averaged:
     optimiser: Optimiser = field(default_factory=lambda: AdamW(1e-3))
     average: Average = field(default_factory=lambda: MovingAverage(0.999))
     clip: float = 1.0
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "optimiser": {"adamw": AdamW, "sgd": SGD},
+        "average": {"moving": MovingAverage, "mean": MeanOfSamples},
+    }
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
