@@ -54,7 +54,7 @@ def test_a_condition_is_forgotten_others_are_kept_and_both_are_seen(
     before, after = (told["drawings"][name] for name in ("original", "after all requests"))
     assert before["requests"]["the threes"] >= 0.9
     assert after["requests"]["the threes"] <= 0.1
-    assert min(after["other drawings as told"], after["other drawings recognisable"]) >= 0.9
+    assert min(after["others as told"], after["others recognisable"]) >= 0.9
     assert told["drawings"]["judge"]["right"] > 0.8
     assert told["metric"] == {
         "name": "denoising loss",
@@ -117,7 +117,7 @@ def test_the_oracle_is_retrained_and_drawn_from(drawing: Drawing, tmp_path: Path
     assert found.exit_code == 0, found.exception
     oracle = figures(tmp_path / "f.json")["drawings"]["oracle (retrained)"]
     assert oracle["requests"]["the threes"] <= 0.1
-    assert oracle["other drawings as told"] >= 0.9
+    assert oracle["others as told"] >= 0.9
 
 
 def test_a_plan_says_which_methods_fit_and_why_others_do_not(
@@ -229,14 +229,14 @@ def test_other_drawings_that_are_lost_are_refused_where_losses_are_not(
 ) -> None:
     file, path = drawing(UNTOLD), tmp_path / "f.json"
     found = invoked("forget", file, "--json", path)
-    assert "The retained other drawings recognisable fell from 1 to 0.8" in refused(found)
+    assert "The retained recognisable share fell from 1 to 0.8" in refused(found)
     told = figures(path)
     assert told["kept"] > 0.9 and not told["stored"]
     assert not (tmp_path / "out").exists()
     before, after = (told["drawings"][name] for name in ("original", "after all requests"))
     assert before["requests"]["the threes"] >= 0.05
     assert after["requests"]["the threes"] <= 0.02
-    assert before["other drawings as told"] is None  # nothing is told
+    assert before["others as told"] is None  # nothing is told
     assert told["after"][0]["forget rows"][0] > 1.5 * told["before"]["forget rows"][0]
     assert invoked("forget", file, "--keep-at-least", "0.8").exit_code == 0
     assert invoked("evaluate", file).exit_code == 0

@@ -41,7 +41,7 @@ class Drawn:
         return frozenset(label for labels in self.requests.values() for label in labels)
 
     def row(self, name: str) -> list[float]:
-        """Of one model: each request, other classes as told, other drawings recognisable."""
+        """Of one model: each request, other classes as told, and how recognisable these are."""
         found = self.models[name]
         shown = [found.shows(labels) for labels in self.requests.values()]
         return [*shown, found.as_told(self.gone), found.recognisable(self.real, self.gone)]
@@ -50,11 +50,9 @@ class Drawn:
         """What is left of the fidelity of other drawings: as told, where the model is told, and
         recognisable."""
         first, last = self.row(before)[-2:], self.row(after)[-2:]
-        pairs = zip((AS_TOLD, RECOGNISABLE), first, last, strict=True)
+        pairs = zip(("share drawn as told", "recognisable share"), first, last, strict=True)
         return tuple(
-            Kept(metric.name, "higher", old, new)
-            for metric, old, new in pairs
-            if not math.isnan(old)
+            Kept(name, "higher", old, new) for name, old, new in pairs if not math.isnan(old)
         )
 
     def figures(self) -> dict[str, object]:
@@ -71,10 +69,10 @@ class Drawn:
         requests = dict(zip(self.requests, shown, strict=True))
         return {"requests": requests, AS_TOLD.name: told, RECOGNISABLE.name: sure}
 
-    def show(self) -> None:
-        """Print the table, and how good the judge is."""
+    def show(self, names: Mapping[str, str]) -> None:
+        """Print the table, and how good the judge is; ``names`` are shorter ones of some models."""
         columns = ["model", *self.requests, AS_TOLD.name, RECOGNISABLE.name]
-        rows = [[name, *self.row(name)] for name in self.models]
+        rows = [[names.get(name, name), *self.row(name)] for name in self.models]
         console.print(table(f"{SHOWN.name[0].upper()}{SHOWN.name[1:]}", columns, rows))
         console.print(
             f"{self.each} drawings of every class; the judge is right about {self.real.right:.3f} "

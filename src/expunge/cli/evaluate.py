@@ -73,7 +73,7 @@ def evaluate(
     console.print(GOALS[metric.direction])
     pictures = drawn(loaded, models)
     if pictures is not None:
-        pictures.show()
+        pictures.show(short)
     if not oracle:
         console.print(
             "No oracle: ask with --oracle."

@@ -84,8 +84,7 @@ def forget(
     strengths = [_strength(loaded)] * len(loaded.requests)
     run = loaded.run(console=console)
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
-    models[FINAL] = deployment.model
-    pictures = drawn(loaded, models)
+    pictures = drawn(loaded, {ORIGINAL: models[ORIGINAL], FINAL: deployment.model, **models})
     show(loaded, course, oracle, pictures)
     left = kept(loaded, models[ORIGINAL], course)
     found = figures(loaded, course, oracle, left, pictures)
@@ -234,7 +233,7 @@ def show(
     console.print(forget_rows_table(metric, names, own_scores))
     console.print(GOALS[metric.direction])
     if pictures is not None:
-        pictures.show()
+        pictures.show({})
     elif metric is DENOISING_LOSS:
         console.print(NO_JUDGE, soft_wrap=True)
     if oracle is None:

@@ -27,9 +27,9 @@ SHOWN = Metric(
     "closer to the oracle",
     "share in which the judge sees it, of those told it, or of all where nothing is told",
 )
-AS_TOLD = Metric("other drawings as told", "higher", "share in which the judge sees what was told")
+AS_TOLD = Metric("others as told", "higher", "share in which the judge sees what was told")
 RECOGNISABLE = Metric(
-    "other drawings recognisable",
+    "others recognisable",
     "higher",
     "share of which the judge is as sure as of all but the unsurest 5 % of real pictures",
 )
