@@ -120,35 +120,6 @@ def test_the_oracle_is_retrained_and_drawn_from(drawing: Drawing, tmp_path: Path
     assert oracle["others as told"] >= 0.9
 
 
-def test_a_plan_says_which_methods_fit_and_why_others_do_not(
-    drawing: Drawing, tmp_path: Path
-) -> None:
-    def fits(file: Path) -> dict[str, list[str]]:
-        found = invoked("plan", file, "--no-probe", "--json", tmp_path / "p.json")
-        assert found.exit_code == 0, found.exception
-        return {one["name"]: one["lacks"] for one in figures(tmp_path / "p.json")["methods"]}
-
-    found = fits(drawing())
-    for name in ("relabel-diffusion", "salun-diffusion", "erase-diff", "sfd", "msgm-bounded"):
-        assert found[name] == []
-    assert found["random-label"] == ["the family 'diffusion' lacks HasNeutral"]
-    assert found["uce"][0] == "the family 'diffusion' lacks TextDiffusion"
-    rows = {"name": "two rows", "column": "id", "values": ["digits:0003", "digits:0007"]}
-    found = fits(drawing(requests=[rows]))
-    assert found["relabel-diffusion"] == []  # the next label, whatever the row's own
-    for name in ("erase-diff", "sfd", "amnesia-diffusion"):
-        assert found[name] == ["needs one condition to forget, and the request names none"]
-    found = fits(drawing(UNTOLD))
-    assert found["msgm-bounded"] == found["fine-tune"] == []
-    assert found["relabel-diffusion"] == ["the family 'score' lacks Diffusion"]
-
-
-def test_a_plan_estimates_time_and_memory(drawing: Drawing) -> None:
-    found = invoked("plan", drawing(method__parameters__steps=10))
-    assert found.exit_code == 0, found.exception
-    assert "relabel-diffusion" in found.output
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -270,12 +241,3 @@ def test_fields_of_the_families_are_given_by_name(drawing: Drawing) -> None:
     score = read(drawing(UNTOLD)).deployment.family
     assert isinstance(score, Score)
     assert score.sde == VP(0.1, 8.0)
-
-
-def test_they_are_listed_with_the_methods_that_fit(tmp_path: Path) -> None:
-    assert invoked("methods", "--json", tmp_path / "m.json").exit_code == 0
-    found = figures(tmp_path / "m.json")
-    assert {"diffusion", "score"} <= set(found["families"])
-    fitting = {one["name"]: one["families"].split(", ") for one in found["methods"]}
-    assert "diffusion" in fitting["salun-diffusion"] and "score" not in fitting["salun-diffusion"]
-    assert {"diffusion", "score"} <= set(fitting["msgm-bounded"])

@@ -33,9 +33,12 @@ def deleted(inquiry: Inquiry) -> Verdict:
         evidence += [item for item in found if isinstance(item, Evidence)]
         notes += [item for item in found if isinstance(item, str)]
         if not found:
+            why = "The request is no whole class"
+            if not inquiry.removal.has_classes:
+                why = "The model does not answer with classes"
             notes.append(
-                "The request is no whole class, so there is no kind that a linear probe could "
-                "read or a constant bring back."
+                f"{why}, so there is no kind that a linear probe could read or a constant bring "
+                "back."
             )
         if inquiry.trains:
             evidence += speeds(inquiry, inquiry.policy.deleted.speed)
