@@ -67,7 +67,8 @@ class DDIM:
         guidance: scale; 1 is none.
         at_once: pictures that are drawn together.
         eta: how much of the noise that a step takes away is drawn anew (Equation 16): 0 is DDIM,
-            1 is ancestral, in which later steps mend what earlier ones left.
+            1 is ancestral, in which later steps mend what earlier ones left. Above 0 a step leads
+            to the posterior of the clipped picture, as ancestral sampling does.
     """
 
     steps: int = 25
@@ -128,7 +129,14 @@ class DDIM:
 
             predicted = steering.noise(asked, condition, unknown, self.guidance)
             fresh = None if anew is None else anew[:, place]
-            x = scheduler.step(predicted, time, x, eta=self.eta, variance_noise=fresh).prev_sample
+            x = scheduler.step(
+                predicted,
+                time,
+                x,
+                eta=self.eta,
+                use_clipped_model_output=self.eta > 0,
+                variance_noise=fresh,
+            ).prev_sample
         return x
 
     def _anew(self, noise: Tensor, draws: torch.Generator) -> Tensor | None:

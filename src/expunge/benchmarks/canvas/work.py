@@ -79,7 +79,7 @@ FORMS: Mapping[str, tuple[Method, ...]] = {
     "erase-diff": _rates(EraseDiff(steps=STEPS, batch_size=16, instead=AnchorOrNext())),
 }
 """What is compared, and the strengths that are tried of each; SLD has the paper's four. The warm-up
-of SLD is in steps of the sampler: of 15, weak never acts."""
+of SLD is in steps of the sampler: weak acts in the last ten of 25."""
 
 
 @dataclass(frozen=True)

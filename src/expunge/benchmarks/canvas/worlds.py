@@ -40,7 +40,7 @@ FEATURES = 16
 COPIES, NOISE = 2, 0.1
 """Copies of a row that a judge learns from, and the largest deviation of the noise in them."""
 
-SAMPLER = DDIM(15, 2.0, eta=1.0)
+SAMPLER = DDIM(25, 1.5, eta=1.0)
 """By which every model draws: the guidance changes these accuracies more than most methods do, and
 without noise in the steps the grain that a short training leaves stays in the pictures."""
 
