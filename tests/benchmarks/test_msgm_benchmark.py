@@ -233,6 +233,16 @@ def test_the_claim_about_retraining_is_judged_by_both_figures(
     assert "bounded 0.010" in second
 
 
+def test_a_form_is_better_only_by_more_than_seeds_differ() -> None:
+    result = conducted({})
+    rows = result["worlds"]["digits"]["rows"]
+    rows["bounded"] = [{**rows["bounded"][0], "ratio": ratio} for ratio in (0.02, 0.18)]
+    assert "differ: none." in tables.verdicts(result)[1]
+    for row, its in rows.items():
+        rows[row] = its[:1]
+    assert "differ: none." in tables.verdicts(result)[1]
+
+
 def test_forms_at_a_strength_that_costs_too_much_are_not_called_better() -> None:
     verdicts = tables.verdicts(conducted({}, kept=False))
     assert "none." in verdicts[1] and "bounded" in verdicts[2]

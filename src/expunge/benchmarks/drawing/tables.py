@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.special import stdtrit
-
 from expunge.benchmarks.drawing.rivals import RIVALS
+from expunge.signals.accuracy import mean_interval
 
 Row = Mapping[str, Any]
 Table = tuple[str, Sequence[str], list[Sequence[object]]]
@@ -134,9 +133,9 @@ def _beats(one: Sequence[Row], other: Sequence[Row]) -> bool | None:
         ]
         if len(pairs) < 2:
             continue
-        middle, error = fmean(pairs), stdev(pairs) / math.sqrt(len(pairs))
-        least = max(float(stdtrit(len(pairs) - 1, 0.975)) * error, NEAR)
-        ahead, behind = ahead or middle > least, behind or middle < -least
+        by, found = fmean(pairs), mean_interval(pairs)
+        ahead = ahead or (by > NEAR and found.low > 0)
+        behind = behind or (by < -NEAR and found.high < 0)
     if ahead == behind:
         return None
     return ahead
