@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from expunge.benchmarks.digits_judge import judged
 from expunge.benchmarks.drawing import tables
 from expunge.benchmarks.drawing.protocol import Protocol, accepted, chosen
 from expunge.benchmarks.drawing.rivals import ONCE, RIVALS, SEVERAL, RandomlyMasked
@@ -22,6 +21,7 @@ from expunge.benchmarks.drawing.work import (
 )
 from expunge.benchmarks.drawing.worlds import world
 from expunge.benchmarks.jobs import key_of
+from expunge.benchmarks.picture_judge import judged
 from expunge.descent.selections import RandomEntries, Saliency
 from expunge.errors import ExpungeError
 from expunge.families.diffusion_sampling import DDIM

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.benchmarks.digits_judge import jittered
 from expunge.benchmarks.jobs import key_of
 from expunge.benchmarks.msgm import tables, work
 from expunge.benchmarks.msgm.protocol import EVERY, FLOORS, PAPERS, Protocol, accepted, strength_of
@@ -29,6 +28,7 @@ from expunge.benchmarks.msgm.work import (
     peak,
 )
 from expunge.benchmarks.msgm.worlds import INK, LEVELS, World, world
+from expunge.benchmarks.picture_judge import jittered
 from expunge.changes.weights import digest_of
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError
@@ -185,16 +185,13 @@ def test_the_oracle_never_saw_an_undesired_row(small: Place) -> None:
     assert digest_of(base) != digest_of(oracle)
 
 
-def test_a_model_that_diverged_is_said_and_counted_as_missing(small: Place) -> None:
+def test_a_model_that_diverged_is_said(small: Place) -> None:
     wrong = Training(small, "base", 0).model()
     with torch.no_grad():
         for parameter in wrong.parameters():
             parameter.fill_(math.nan)
     with pytest.raises(ExpungeError, match="NaN"):
         Look(small, 0).figures(wrong)
-    cells: list[dict[str, Any]] = [{"diverged": "NaN"}, {"ratio": 0.25}, {"ratio": 0.35}]
-    assert tables.mean(cells, "ratio") == pytest.approx(0.3)
-    assert tables._spread(cells, "ratio") == "0.300 ± 0.071 (2 of 3)"
 
 
 def conducted(oracle: dict[str, float], kept: bool = True) -> dict[str, Any]:

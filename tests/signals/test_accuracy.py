@@ -13,7 +13,6 @@ from expunge.signals import (
     accuracy_by_subject,
     binomial_interval,
     bootstrap_interval,
-    mean_interval,
     mean_loss,
     mean_margin,
     top_k_accuracy,
@@ -108,15 +107,3 @@ def test_one_group_a_wrong_level_and_nan_are_refused() -> None:
         bootstrap_interval([0.0, 1.0], ["a", "b"], level=95)
     with pytest.raises(ExpungeError, match="NaN"):
         bootstrap_interval([0.0, float("nan")], ["a", "b"])
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    from scipy.stats import ttest_1samp
-
-    values = [0.046, 0.031, 0.058]
-    found, told = mean_interval(values), ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((told.low, told.high))
-    assert mean_interval([2.0, 2.0]) == mean_interval([2.0, 2.0], 0.95)
-    for few in ([], [1.0]):
-        with pytest.raises(ExpungeError, match="needs at least two"):
-            mean_interval(few)

@@ -3,13 +3,11 @@
 import functools
 from collections.abc import Mapping
 
-from expunge.benchmarks.picture_judge import Gallery, Judged, jittered, judge_of, judged
+from expunge.benchmarks.picture_judge import Gallery, judge_of
 from expunge.data import digits, own
 from expunge.data.samples import TensorSamples
 from expunge.descent.optimisers import AdamW, Cosine
 from expunge.learning.supervised.plain import Plain
-
-__all__ = ["JUDGE", "NAMES", "Judged", "gallery", "jittered", "judged", "rows"]
 
 NAMES = tuple("0123456789")
 

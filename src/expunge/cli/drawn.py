@@ -82,18 +82,29 @@ class Drawn:
         )
 
 
-def drawn(loaded: Loaded, models: Mapping[str, nn.Module]) -> Drawn | None:
-    """What the judge of a run file sees in drawings of some models; None where it names no judge.
+def judged_real(loaded: Loaded) -> Real | None:
+    """What the judge of a run file says of the held-out rows; None where it names no judge.
 
     Raises:
-        ExpungeError: the judge is right about too few real pictures.
+        ExpungeError: it is right about too few of them.
     """
-    if loaded.judge is None:
+    return None if loaded.judge is None else loaded.judge.on_real(loaded.test, loaded.run())
+
+
+def drawn(loaded: Loaded, real: Real | None, models: Mapping[str, nn.Module]) -> Drawn | None:
+    """What the judge of a run file sees in drawings of some models; None where it names no judge.
+
+    Args:
+        loaded: the run file.
+        real: what :func:`judged_real` found, which is asked before any work is done.
+        models: by name.
+    """
+    if loaded.judge is None or real is None:
         return None
     judge, run = loaded.judge, loaded.run()
     family = loaded.deployment.family
     return Drawn(
-        judge.on_real(loaded.test, run),
+        real,
         {name: judge.drawings(family, model, run) for name, model in models.items()},
         {request.name: request.labels for request in loaded.requests},
         judge.each,

@@ -10,7 +10,7 @@ from expunge.audit.measure import Measured, measure
 from expunge.audit.oracle import retrained
 from expunge.changes.guarded import Guarded
 from expunge.cli.audited import deployed_of
-from expunge.cli.drawn import ORACLE, ORIGINAL, drawn
+from expunge.cli.drawn import ORACLE, ORIGINAL, drawn, judged_real
 from expunge.cli.forget import GOALS, forget_rows_table, panels, row_of, say_notes
 from expunge.cli.output import JsonPath, cell, console, numbers, table, write_json
 from expunge.cli.output import scores as written
@@ -43,6 +43,7 @@ def evaluate(
         raise ExpungeError("--oracle was given and the run file has no `recipe` to retrain from.")
     stored = loaded.out / MODEL
     say_notes(loaded)
+    real = judged_real(loaded)  # a poor judge is refused before any work
     models = {ORIGINAL: base}
     if not weights and stored.exists():
         models[_named(stored)] = deployed_of(loaded, None)
@@ -71,7 +72,7 @@ def evaluate(
     own_scores = [(short[name], scores) for name, scores in trained.items()]
     console.print(forget_rows_table(metric, names, own_scores))
     console.print(GOALS[metric.direction])
-    pictures = drawn(loaded, models)
+    pictures = drawn(loaded, real, models)
     if pictures is not None:
         pictures.show(short)
     if not oracle:

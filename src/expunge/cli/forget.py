@@ -15,7 +15,7 @@ from expunge.audit.oracle import retrained
 from expunge.changes.deletion import DeletionState, certified, deletion_state
 from expunge.changes.kinds import acts_on
 from expunge.changes.weights import digest_of
-from expunge.cli.drawn import FINAL, ORACLE, ORIGINAL, Drawn, drawn
+from expunge.cli.drawn import FINAL, ORACLE, ORIGINAL, Drawn, drawn, judged_real
 from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.output import scores as written
 from expunge.cli.stored import check_folder, folds_deltas, record_now, store
@@ -73,8 +73,7 @@ def forget(
     held_out, own = panels(loaded)
     deployment, oracle = loaded.deployment, None
     models = {ORIGINAL: deployment.base}
-    if loaded.judge is not None:
-        loaded.judge.on_real(loaded.test, loaded.run())  # a poor one is refused before any work
+    real = judged_real(loaded)  # a poor judge is refused before any work
     if deployment.recipe is not None:
         models[ORACLE] = retrained(deployment, loaded.requests, loaded.run())
         oracle = tuple(
@@ -84,7 +83,7 @@ def forget(
     strengths = [_strength(loaded)] * len(loaded.requests)
     run = loaded.run(console=console)
     course = follow(deployment, loaded.requests, loaded.method, held_out, run, strengths, own)
-    pictures = drawn(loaded, {ORIGINAL: models[ORIGINAL], FINAL: deployment.model, **models})
+    pictures = drawn(loaded, real, {ORIGINAL: models[ORIGINAL], FINAL: deployment.model, **models})
     show(loaded, course, oracle, pictures)
     left = kept(loaded, models[ORIGINAL], course)
     found = figures(loaded, course, oracle, left, pictures)
@@ -219,17 +218,17 @@ def show(
     seconds = [None, *(step.seconds for step in course.steps)]
     rows: list[list[object]] = [
         [name, *row_of(found), cost]
-        for name, found, cost in zip(["original", *steps], scores, seconds, strict=True)
+        for name, found, cost in zip([ORIGINAL, *steps], scores, seconds, strict=True)
     ]
     if oracle is not None:
-        rows.append(["oracle (retrained)", *row_of(oracle[0]), None])
+        rows.append([ORACLE, *row_of(oracle[0]), None])
     columns = ["model", *names, "retained", "seconds"]
     metric = course.before.metric
     console.print(table(f"Held-out {metric.name}, {how}", columns, rows))
     own = [course.forget_rows_before, *(step.forget_rows for step in course.steps)]
-    own_scores = list(zip(["original", *steps], own, strict=True))
+    own_scores = list(zip([ORIGINAL, *steps], own, strict=True))
     if oracle is not None:
-        own_scores.append(("oracle (retrained)", oracle[1]))
+        own_scores.append((ORACLE, oracle[1]))
     console.print(forget_rows_table(metric, names, own_scores))
     console.print(GOALS[metric.direction])
     if pictures is not None:

@@ -1,16 +1,14 @@
 """Accuracy of models on samples, and intervals that say how well it is known.
 
-Student (1908). The Probable Error of a Mean. Wilson (1927). Probable Inference, the Law of
-Succession, and Statistical Inference. The bootstrap over clusters follows Davison, Hinkley (1997).
-Bootstrap Methods and their Application, chapter 3.
+Wilson (1927). Probable Inference, the Law of Succession, and Statistical Inference. The bootstrap
+over clusters follows Davison, Hinkley (1997). Bootstrap Methods and their Application, chapter 3.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from expunge.errors import ExpungeError
@@ -118,21 +116,6 @@ def binomial_interval(successes: int, trials: int, level: float = 0.95) -> Inter
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return Interval(low, high, level)
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's interval for the mean of a few independent values, such as one of each seed.
-
-    Raises:
-        ExpungeError: fewer than two values, or a level outside (0, 1).
-    """
-    if len(values) < 2:
-        raise ExpungeError(
-            f"{len(values)} value was given; the interval of a mean needs at least two."
-        )
-    least = float(stdtrit(len(values) - 1, (1 + _checked(level)) / 2))
-    middle, half = fmean(values), least * stdev(values) / len(values) ** 0.5
-    return Interval(middle - half, middle + half, level)
 
 
 def bootstrap_interval(

@@ -1,8 +1,9 @@
 """What the benchmark found: a table for each target, the judges, and requests in turn."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
+
+from expunge.benchmarks.seed_rows import spread
 
 Table = tuple[str, Sequence[str], list[Sequence[object]]]
 
@@ -42,7 +43,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         rows: list[Sequence[object]] = [
             [
                 row + ("" if all(cell.get("kept", True) for cell in cells) else " !"),
-                *(_cell([c[n] for c in cells if n in c], COLUMNS[n][1]) for n in columns),
+                *(spread(cells, n, COLUMNS[n][1]) for n in columns),
             ]
             for row, cells in its["rows"].items()
         ]
@@ -74,11 +75,3 @@ def _judges(result: Mapping[str, Any]) -> Table:
         ]
     title = f"{result['cells']} cells: share judged right, and Frechet distance"
     return title, ["", "object", "style", "FD"], rows
-
-
-def _cell(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"

@@ -3,15 +3,14 @@
 Figures are means and standard deviations over seeds.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from expunge.audit.paired import student_interval
 from expunge.benchmarks.drawing.rivals import RIVALS
-from expunge.signals.accuracy import mean_interval
+from expunge.benchmarks.seed_rows import Cell, differences, mean, spread
 
-Row = Mapping[str, Any]
 Table = tuple[str, Sequence[str], list[Sequence[object]]]
 
 COLUMNS: Mapping[str, str] = {
@@ -73,12 +72,6 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def mean(cells: Iterable[Row], figure: str) -> float:
-    """Of the seeds that have the figure; NaN where none has."""
-    values = [float(cell[figure]) for cell in cells if not _missing(cell, figure)]
-    return fmean(values) if values else math.nan
-
-
 def verdicts(result: Mapping[str, Any]) -> list[str]:
     """What the figures say of the papers' claims, in sentences."""
     rows, said = result["rows"], []
@@ -121,21 +114,17 @@ def verdicts(result: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _beats(one: Sequence[Row], other: Sequence[Row]) -> bool | None:
+def _beats(one: Sequence[Cell], other: Sequence[Cell]) -> bool | None:
     """Whether a row forgets or keeps more and does neither worse; None where the 95 % intervals of
     the differences, seed by seed, hold zero (Student's distribution: seeds are few)."""
     ahead = behind = False
     for figure, sign in (("missed", 1), ("retained", 1), ("distance", -1)):
-        pairs = [
-            sign * (float(a[figure]) - float(b[figure]))
-            for a, b in zip(one, other, strict=True)
-            if not _missing(a, figure) and not _missing(b, figure)
-        ]
-        if len(pairs) < 2:
+        by = [sign * difference for difference in differences(one, other, figure)]
+        if (interval := student_interval(by)) is None:
             continue
-        by, found = fmean(pairs), mean_interval(pairs)
-        ahead = ahead or (by > NEAR and found.low > 0)
-        behind = behind or (by < -NEAR and found.high < 0)
+        low, high = interval
+        ahead = ahead or (fmean(by) > NEAR and low > 0)
+        behind = behind or (fmean(by) < -NEAR and high < 0)
     if ahead == behind:
         return None
     return ahead
@@ -149,7 +138,7 @@ def _rows(result: Mapping[str, Any]) -> list[Sequence[object]]:
     for row, cells in result["rows"].items():
         seconds = result["seconds"].get(row)
         told = None if seconds is None else f"{fmean(seconds):.0f}"
-        found.append([row, *(_spread(cells, figure) for figure in COLUMNS), told])
+        found.append([row, *(spread(cells, figure, _decimals(figure)) for figure in COLUMNS), told])
     return found
 
 
@@ -162,18 +151,8 @@ def _fields(name: str, at: int) -> str:
     return f"{its[at].name}{f': {told}' if told else ''}"
 
 
-def _missing(cell: Row, figure: str) -> bool:
-    return cell.get(figure) is None or math.isnan(float(cell[figure]))
-
-
-def _spread(cells: Sequence[Row], figure: str) -> str | None:
-    values = [float(cell[figure]) for cell in cells if not _missing(cell, figure)]
-    if not values:
-        return None
-    digits = 0 if figure in ("relearned", "evaluations") else 1 if figure == "kernel" else 2
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 and stdev(values) else ""
-    fewer = f" ({len(values)} of {len(cells)})" if len(values) < len(cells) else ""
-    return f"{fmean(values):.{digits}f}{spread}{fewer}"
+def _decimals(figure: str) -> int:
+    return 0 if figure in ("relearned", "evaluations") else 1 if figure == "kernel" else 2
 
 
 def _plain(value: object) -> str | None:

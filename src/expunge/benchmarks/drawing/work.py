@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from expunge.audit.case import described, digest_of_rooms
 from expunge.audit.kept_models import KeptModels
-from expunge.benchmarks.digits_judge import NAMES, Judged, jittered, judged
+from expunge.benchmarks.digits_judge import NAMES
 from expunge.benchmarks.drawing.rivals import ONCE, RIVALS, SEVERAL
 from expunge.benchmarks.drawing.worlds import world
 from expunge.benchmarks.jobs import Result, key_of
+from expunge.benchmarks.picture_judge import Judged, jittered, judged
 from expunge.changes.history import History
 from expunge.data.samples import Samples, TensorSamples
 from expunge.descent.length import Steps

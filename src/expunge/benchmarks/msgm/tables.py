@@ -4,16 +4,14 @@ Figures are means and standard deviations over seeds. Real rows are in every tab
 of undesired pictures means anything without the judge's own errors.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from expunge.audit.paired import student_interval
 from expunge.benchmarks.msgm.protocol import TOLERANCE
 from expunge.benchmarks.msgm.work import ASKED, COMPARED, DRAWN
-from expunge.signals.accuracy import mean_interval
+from expunge.benchmarks.seed_rows import Cell, differences, mean, spread
 
-Row = Mapping[str, Any]
 Table = tuple[str, Sequence[str], list[Sequence[object]]]
 
 COLUMNS: Mapping[str, tuple[str, int]] = {
@@ -66,12 +64,6 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def mean(cells: Iterable[Row], figure: str) -> float:
-    """Of the seeds that have the figure; NaN where none has."""
-    values = [float(cell[figure]) for cell in cells if not _missing(cell, figure)]
-    return fmean(values) if values else math.nan
-
-
 def verdicts(result: Mapping[str, Any]) -> list[str]:
     """What the figures say of the paper's claims, in sentences."""
     return [sentence for name, its in result["worlds"].items() for sentence in _said(name, its)]
@@ -118,15 +110,11 @@ def _said(name: str, its: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _fewer(one: Sequence[Row], other: Sequence[Row]) -> bool:
+def _fewer(one: Sequence[Cell], other: Sequence[Cell]) -> bool:
     """Whether the 95 % interval of the differences in undesired pictures, seed by seed, lies below
     0; never of a single seed."""
-    pairs = [
-        float(a["ratio"]) - float(b["ratio"])
-        for a, b in zip(one, other, strict=True)
-        if not _missing(a, "ratio") and not _missing(b, "ratio")
-    ]
-    return len(pairs) > 1 and mean_interval(pairs).high < 0
+    interval = student_interval(differences(one, other, "ratio"))
+    return interval is not None and interval[1] < 0
 
 
 def _rows(its: Mapping[str, Any], figures: Sequence[str]) -> list[Sequence[object]]:
@@ -140,7 +128,10 @@ def _rows(its: Mapping[str, Any], figures: Sequence[str]) -> list[Sequence[objec
         "decoded u": judged["found"],
     }
     rows = {"real rows": [real], **its["rows"]}
-    return [[row, *(_spread(cells, figure) for figure in figures)] for row, cells in rows.items()]
+    return [
+        [row, *(spread(cells, figure, COLUMNS[figure][1]) for figure in figures)]
+        for row, cells in rows.items()
+    ]
 
 
 def _tried(its: Mapping[str, Any]) -> list[Sequence[object]]:
@@ -161,19 +152,5 @@ def _tried(its: Mapping[str, Any]) -> list[Sequence[object]]:
     return found
 
 
-def _missing(cell: Row, figure: str) -> bool:
-    return cell.get(figure) is None or math.isnan(float(cell[figure]))
-
-
 def _fixed(value: float | None, decimals: int) -> str | None:
     return None if value is None else f"{value:.{decimals}f}"
-
-
-def _spread(cells: Sequence[Row], figure: str) -> str | None:
-    decimals = COLUMNS[figure][1]
-    values = [float(cell[figure]) for cell in cells if not _missing(cell, figure)]
-    if not values:
-        return None
-    spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    fewer = f" ({len(values)} of {len(cells)})" if len(values) < len(cells) else ""
-    return f"{fmean(values):.{decimals}f}{spread}{fewer}"

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from expunge.audit.case import digest_of_rooms, source_of
 from expunge.audit.kept_models import KeptModels
-from expunge.benchmarks.digits_judge import Judged, jittered
 from expunge.benchmarks.jobs import Result, key_of
 from expunge.benchmarks.msgm.worlds import World, world
+from expunge.benchmarks.picture_judge import Judged, jittered
 from expunge.changes.history import History
 from expunge.data.samples import Samples, TensorSamples
 from expunge.descent.forget_terms import Ascent

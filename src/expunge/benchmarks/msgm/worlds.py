@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from expunge.audit.case import described, digest_of_samples
-from expunge.benchmarks.digits_judge import JUDGE, Judged, judged, rows
+from expunge.benchmarks.digits_judge import JUDGE, rows
+from expunge.benchmarks.picture_judge import Judged, judged
 from expunge.changes.weights import digest_of
 from expunge.data.samples import TensorSamples
 from expunge.descent.averages import MovingAverage
