@@ -6,14 +6,15 @@ Names, paths and messages of the user are printed as they are: never as Rich mar
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
+from rich.measure import Measurement, measure_renderables
 from rich.table import Table
 from rich.text import Text
 
@@ -35,16 +36,43 @@ class Terminal(Console):
     def print(self, *objects: Any, **more: Any) -> None:
         """Print; a single table at the width that it needs."""
         if len(objects) == 1 and isinstance(objects[0], Table):
-            options = self.options.update(max_width=ROOM)
-            needed = Measurement.get(self, options, objects[0]).minimum
-            if needed > self.width:
-                before, self.width = self._width, needed
-                try:
-                    super().print(*objects, **more)
-                finally:
-                    self._width = before
-                return
-        super().print(*objects, **more)
+            with self._room_for(objects[0]):
+                super().print(*objects, **more)
+        else:
+            super().print(*objects, **more)
+
+    @contextmanager
+    def _room_for(self, shown: Table) -> Iterator[None]:
+        """The console as wide as a table at its narrowest, and the widths of its columns fixed
+        where they have to be broken: Rich would break them below their least."""
+        options = self.options.update(max_width=ROOM)
+        natural = Measurement.get(self, options, shown).maximum
+        if natural <= self.width:
+            yield
+            return
+        needs = [
+            measure_renderables(self, options, [column.header, *column.cells])
+            for column in shown.columns
+        ]
+        least = [
+            max(n.minimum, c.min_width or 0) for n, c in zip(needs, shown.columns, strict=True)
+        ]
+        widths = [max(n.maximum, low) for n, low in zip(needs, least, strict=True)]
+        between = natural - sum(widths)
+        while between + sum(widths) > self.width and widths != least:
+            widest = max(
+                (i for i in range(len(widths)) if widths[i] > least[i]), key=lambda i: widths[i]
+            )
+            widths[widest] -= 1
+        before, self.width = self._width, max(self.width, between + sum(widths))
+        try:
+            for column, width in zip(shown.columns, widths, strict=True):
+                column.width = width
+            yield
+        finally:
+            self._width = before
+            for column in shown.columns:
+                column.width = None
 
 
 console = Terminal(highlight=False, markup=False, emoji=False)
