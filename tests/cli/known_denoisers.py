@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 import yaml
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ from expunge.storage import write_tensors
 
 NAMES = [str(label) for label in range(10)]
 DEVIATION = 0.2
+WORDS = ["a", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+FIRST_NAME = 4
+"""The token of the first name: three tokens are special, and the article comes before."""
+
 SURE = 4.0
 """What the judge's distances are multiplied by."""
 
@@ -77,8 +82,20 @@ class Nearest(nn.Module):
         return -SURE * away.square().flatten(2).mean(2) * 8
 
 
+class Spoken(Told):
+    """Told a sentence, whose second word is the name of a digit; another sentence says nothing."""
+
+    def forward(self, noised: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+        named = tokens[:, 2] - FIRST_NAME
+        return super().forward(noised, time, torch.where(named < 0, 10, named))
+
+
 def told() -> nn.Module:
     return Told()
+
+
+def spoken() -> nn.Module:
+    return Spoken()
 
 
 def untold() -> nn.Module:
@@ -145,6 +162,48 @@ UNTOLD = {
     },
     "judge": {**JUDGE, "each": 20},
 }
+
+
+CAPTIONED = {
+    "model": {
+        "builder": "tests.cli.known_denoisers:spoken",
+        "weights": "told.safetensors",
+        "family": "text-to-image",
+        "family_arguments": {"tokens": {"words": WORDS, "length": 5}},
+    },
+    "requests": [
+        {
+            "name": "the threes",
+            "column": "digit",
+            "values": ["three"],
+            "text": "three",
+            "anchor": "eight",
+        }
+    ],
+    "method": RELABEL,
+    "judge": JUDGE,
+}
+
+
+def write_captioned(folder: Path) -> dict[str, dict[str, object]]:
+    """The digits with a sentence each as a table of the user's own, and how run files name it."""
+    table = digits.load()
+    grey = digits.tensors(table)["image"].reshape(-1, 1, 8, 8)
+    names = [WORDS[1 + label] for label in table["label"][:]]
+    own = {
+        "id": table["id"][:],
+        "split": table["split"][:],
+        "label": table["label"][:],
+        "digit": names,
+        "sentence": [f"a {name}" for name in names],
+        "picture": grey.tolist(),
+    }
+    datasets.Dataset.from_dict(own).to_parquet(str(folder / "captioned.parquet"))
+    columns = {"id": "id", "input": "picture", "caption": "sentence"}
+    return {
+        name: {"source": "captioned.parquet", "split": name, "columns": columns}
+        for name in ("train", "test", "validation")
+    }
 
 
 def run_file(folder: Path, kind: Mapping[str, Any], changes: Mapping[str, object]) -> Path:

@@ -88,6 +88,6 @@ def test_a_diverged_model_is_told_from_a_bad_one() -> None:
 
 
 def test_families_that_do_not_draw_have_nothing_to_judge() -> None:
-    judge = Judge(Guess(), Classifier(), (1, 8, 8), 10, 2, 2)
+    judge = Judge(Guess(), Classifier(), (1, 8, 8), torch.arange(10), steps=2)
     with pytest.raises(ExpungeError, match="'classifier', which does not draw"):
         judge.drawings(Classifier(), Guess(), Run())

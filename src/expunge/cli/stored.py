@@ -16,7 +16,7 @@ from expunge.changes.stored import kind_of, save
 from expunge.changes.weights import digest_of, stored_tensors
 from expunge.cli.output import writable_folder
 from expunge.errors import ExpungeError
-from expunge.methods.presets import presets_of, starting_point
+from expunge.methods.presets import fields_of, presets_of, starting_point
 from expunge.recipe import Record, belongs, record_of
 from expunge.run_file.reading import Loaded
 from expunge.run_file.records import RECORD
@@ -126,10 +126,10 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
         "record": None if record_now(loaded) is None else _stored(out, RECORD),
         "method": {
             "name": loaded.method.name,
-            "parameters": _fields(starting_point(loaded.method)),
+            "parameters": fields_of(starting_point(loaded.method)),
             "settings": loaded.settings,
         },
-        "aggregation": {"name": loaded.file.aggregation, "parameters": _fields(deployment.rule)},
+        "aggregation": {"name": loaded.file.aggregation, "parameters": fields_of(deployment.rule)},
         "seed": loaded.file.seed,
         "device": loaded.file.device,
         "precision": loaded.file.precision,
@@ -144,13 +144,6 @@ def history_of(loaded: Loaded, files: Sequence[tuple[str, Change]]) -> dict[str,
 def _stored(out: Path, name: str) -> dict[str, str]:
     """A file and what it holds."""
     return {"file": name, "sha256": hashlib.sha256((out / name).read_bytes()).hexdigest()}
-
-
-def _fields(made: object) -> dict[str, Any]:
-    """The fields of a dataclass as JSON values; what JSON does not know, as text."""
-    assert dataclasses.is_dataclass(made) and not isinstance(made, type)
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(made), default=str))
-    return values
 
 
 def _served(history: History) -> list[Served]:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import datasets
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from expunge.data import catalogue, emoji_grid, splits
+from expunge.data import catalogue, emoji_grid, splits, tables
 from expunge.data.augmentation import Jitter, augmented
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
@@ -198,6 +200,68 @@ SMALL = Canvas()
 
 FULL = Canvas(tuple(OBJECTS), tuple(STYLES), side=32)
 """The whole grid at twice the side, for larger machines."""
+
+
+def load(split: str | None = None) -> datasets.Dataset:
+    """The small canvas as a table, for run files: ``emoji-canvas``.
+
+    Args:
+        split: "train" (2,048 rows), "validation" (256) or "test" (256); None for all.
+
+    Returns:
+        A table with the columns id, subject (the cell), object, style, caption (the prompt of the
+        cell), label (the place of the object among the words), split and image (values from 0 to
+        1, channel by channel and row by row).
+
+    Raises:
+        ExpungeError: there is no split of that name, or the drawings were not fetched.
+    """
+    return tables.of_split(_table(), split, "the canvas")
+
+
+def tensors(table: datasets.Dataset) -> dict[str, Tensor]:
+    """Pictures and objects of a table made by :func:`load`, in its row order.
+
+    Returns:
+        "image": float32 (n, 3, 16, 16) from 0 to 1; "label": int64 (n,), the object.
+    """
+    side = SMALL.side
+    image = torch.from_numpy(tables.numbers(table, "image").astype(np.float32))
+    return {"image": image.reshape(-1, 3, side, side), "label": tables.labels(table)}
+
+
+@functools.cache
+def _table() -> datasets.Dataset:
+    parts, prompts = [], SMALL.prompts()
+    for split in splits.NAMES:
+        rows = SMALL.samples(split)
+        cells = rows.columns["cell"].tolist()
+        parts.append(
+            datasets.Dataset.from_dict(
+                {
+                    "id": list(rows.ids),
+                    "subject": list(rows.subjects),
+                    "object": [SMALL.cells[cell][0] for cell in cells],
+                    "style": [SMALL.cells[cell][1] for cell in cells],
+                    "caption": [prompts[cell] for cell in cells],
+                    "label": rows.columns["object"].tolist(),
+                    "split": [split] * len(rows),
+                    "image": rows.columns["image"].flatten(1).numpy(),
+                },
+                features=FEATURES,
+            )
+        )
+    return datasets.concatenate_datasets(parts)
+
+
+FEATURES = datasets.Features(
+    {
+        **dict.fromkeys(("id", "subject", "object", "style", "caption"), datasets.Value("string")),
+        "label": datasets.Value("int64"),
+        "split": datasets.Value("string"),
+        "image": datasets.List(datasets.Value("float32"), length=3 * SMALL.side**2),
+    }
+)
 
 
 @functools.cache

@@ -7,7 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Side = Annotated[int, Field(gt=0)]
 
 OTHERS = frozenset(
-    {"label", "classes", "target", "input", "input_field", "input_type", "size", "channels"}
+    {
+        "label",
+        "classes",
+        "target",
+        "input",
+        "input_field",
+        "input_type",
+        "size",
+        "channels",
+        "caption",
+    }
 )
 """Keys that say what other models than language models read or answer."""
 
@@ -56,6 +66,11 @@ class Columns(BaseModel):
         "anything else (bilinear).",
     )
     channels: Literal[1, 3] = Field(default=3, description="Of pictures: 3 for RGB, 1 for grey.")
+    caption: str | None = Field(
+        default=None,
+        description="For text-to-image models: the column of the sentence that a picture is drawn "
+        "from. `label` need not be there then; a judge reads it.",
+    )
     max_length: Annotated[int, Field(gt=1)] | None = Field(
         default=None,
         description="Longest text in tokens, the rest is cut; by default what the checkpoint can "
@@ -118,6 +133,8 @@ class Columns(BaseModel):
         """A row is learned for its class or for its numbers."""
         if self.target is not None and {"label", "classes"} & self.model_fields_set:
             raise ValueError("give `target`, or `label` and `classes`, not both")
+        if self.target is not None and self.caption is not None:
+            raise ValueError("`caption` is for models that draw, `target` for regressors; give one")
         if self.target == ():
             raise ValueError("`target` lists no column; name at least one")
         return self

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expunge.data import catalogue, digits, emoji_grid, image_folder, mnist
+from expunge.data import canvas, catalogue, digits, emoji_grid, image_folder, mnist
 from expunge.data.encoding import Encoder, reads_lines
 from expunge.data.inputs import inputs_of, targets_of
 from expunge.data.mapping import Columns
@@ -29,7 +29,7 @@ from expunge.data.prompts import lines_of
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 
-SHIPPED = {"digits": digits, "mnist-5k": mnist, "emoji": emoji_grid}
+SHIPPED = {"digits": digits, "mnist-5k": mnist, "emoji": emoji_grid, "emoji-canvas": canvas}
 READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json"}
 
 
@@ -87,11 +87,11 @@ def read_rows(
     # from the table as it was opened: a column of the user's may be called `subject` as well
     ids = list(table["id"][:])
     inputs = inputs_of(opened, ids, columns, encoder)
-    answer = (
-        {"label": torch.tensor(list(table["label"][:]))}
-        if columns.target is None
-        else {"target": targets_of(opened, ids, columns.target)}
-    )
+    answer: dict[str, Tensor] = {}
+    if columns.target is not None:
+        answer = {"target": targets_of(opened, ids, columns.target)}
+    elif _classed(opened, columns):
+        answer = {"label": torch.tensor(list(table["label"][:]))}
     tensors = {**inputs.fields, **answer}
     return OwnRows(table, samples(table, tensors), tuple(inputs.fields), texts, inputs.notes)
 
@@ -241,6 +241,8 @@ def read_columns(columns: Columns) -> tuple[str | None, ...]:
     if columns.of_language:
         return columns.prompt, columns.answer, columns.text
     inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
+    if columns.caption is not None:
+        return (*inputs, columns.caption)
     if columns.target is None:
         return (*inputs, columns.label)
     return (
@@ -258,11 +260,18 @@ def _mapped(
     ids = content_ids(table) if columns.id is None else table[columns.id]
     subjects = ids if columns.subject is None else table[columns.subject]
     mapped = {"id": [str(v) for v in ids], "subject": [str(v) for v in subjects]}
-    classed = columns.target is None and not columns.of_language
+    classed = _classed(table, columns)
     labels = [_class_of(v, classes) for v in table[columns.label]] if classed else None
     for name, values in mapped.items():
         table = _with_column(table, name, values)
     return table if labels is None else _with_column(table, "label", labels)
+
+
+def _classed(table: datasets.Dataset, columns: Columns) -> bool:
+    """Whether rows have a class; what is drawn from a sentence may do without."""
+    if columns.target is not None or columns.of_language:
+        return False
+    return columns.caption is None or columns.label in table.column_names
 
 
 def _with_column(table: datasets.Dataset, name: str, values: Sequence[object]) -> datasets.Dataset:

@@ -27,13 +27,12 @@ from expunge.ledger.keys import Keys
 from expunge.ledger.scope import HASH, among, hashes_of_rows
 from expunge.methods.presets import AtPreset, HasPreset, starting_point
 from expunge.methods.protocol import Method
-from expunge.models.checkpoint import Checkpoint
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named
 from expunge.run import Precision, Run
 from expunge.run_file.keys import RunFile
 from expunge.run_file.made import make, registered
-from expunge.run_file.reading import Loaded, loaded, parsed
+from expunge.run_file.reading import Folder, Loaded, loaded, parsed
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ class Material:
     device: str = "cpu"
     precision: Precision = "float32"
     classes: tuple[str, ...] = ()
-    checkpoint: Checkpoint | None = None
+    checkpoint: Folder | None = None
     record: Record | None = None
 
     @classmethod

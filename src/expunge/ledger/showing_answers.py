@@ -325,7 +325,7 @@ def _generated(material: Material, model: nn.Module, shown: Samples) -> list[str
 
 
 def _written(material: Material) -> Checkpoint:
-    if material.checkpoint is None:
+    if not isinstance(material.checkpoint, Checkpoint):
         raise ExpungeError(
             "The answers of this model are tokens, and it was registered without the folder of a "
             "tokenizer, so that they cannot be written as text; register it with "

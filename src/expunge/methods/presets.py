@@ -214,10 +214,16 @@ def presets_of(outcome: Iterable[Change]) -> dict[str, Any] | None:
     return next((fields for fields in found if fields is not None), None)
 
 
-def fields_of(method: Method) -> dict[str, Any]:
-    """The fields of a method as JSON values; what JSON does not know, as text."""
-    given: Any = method
+def fields_of(made: object) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values, as a run file would give them: objects that its
+    ``choices`` list by name, with their own fields. What JSON does not know, as text."""
+    given: Any = made
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(given), default=str))
+    for field, known in getattr(given, "choices", {}).items():
+        chosen = getattr(given, field)
+        names = [name for name, kind in known.items() if kind is type(chosen)]
+        if names:
+            values[field] = {"name": names[0], **fields_of(chosen)}
     return values
 
 

@@ -107,6 +107,9 @@ class UCE:
     needs: ClassVar[tuple[type, ...]] = (TextDiffusion,)
     prepares_with: ClassVar[Access] = Access()
     unlearns_with: ClassVar[Access] = PROMPTS
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "aligned": {"last-token": LastToken, "all-tokens": AllTokens}
+    }
     search: ClassVar[Mapping[str, Range]] = {
         "erase": LogUniform(1e-2, 10),
         "keep": LogUniform(1e-2, 10),

@@ -111,6 +111,22 @@ def label_unet(
     return made
 
 
+def small_text_to_image(
+    vocabulary: int,
+    shape: Sequence[int] = (3, 16, 16),
+    length: int = 16,
+    widths: Sequence[int] = (32, 64),
+    attending: int = 2,
+) -> nn.Module:
+    """The network of a :class:`SmallTextToImage`, for run files, which seed a builder themselves.
+
+    Raises:
+        ExpungeError: widths, groups, heads and sides do not divide.
+    """
+    made = SmallTextToImage(_shape(shape), vocabulary, length, tuple(widths), attending).drawn()
+    return made.eval()
+
+
 class TextToImage(nn.Module):
     """A U-Net that attends to the states of a text encoder, and perhaps an autoencoder."""
 
@@ -179,6 +195,11 @@ class SmallTextToImage:
 
     def __call__(self, seed: int) -> nn.Module:
         """The untrained :class:`TextToImage`."""
+        made: nn.Module = _seeded(self.drawn, seed).eval()
+        return made
+
+    def drawn(self) -> TextToImage:
+        """The same, its weights drawn from torch's global random numbers."""
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -186,34 +207,30 @@ class SmallTextToImage:
         down = ("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * self.attending
         up = ("CrossAttnUpBlock2D",) * self.attending + ("UpBlock2D",) * plain
 
-        def build() -> Any:
-            unet: Any = UNet2DConditionModel(
-                sample_size=self.shape[1],
-                in_channels=self.shape[0],
-                out_channels=self.shape[0],
-                layers_per_block=1,
-                block_out_channels=self.widths,
-                down_block_types=down,
-                up_block_types=up,
-                cross_attention_dim=self.width,
-                attention_head_dim=self.heads,  # diffusers means the number of heads here
-                norm_num_groups=self.groups,
-            )
-            config = CLIPTextConfig(
-                vocab_size=self.vocabulary,
-                hidden_size=self.width,
-                intermediate_size=4 * self.width,
-                num_hidden_layers=self.layers,
-                num_attention_heads=self.heads,
-                max_position_embeddings=self.length,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=2,
-            )
-            return TextToImage(unet, CLIPTextModel(config))
-
-        made: nn.Module = _seeded(build, seed).eval()
-        return made
+        unet: Any = UNet2DConditionModel(
+            sample_size=self.shape[1],
+            in_channels=self.shape[0],
+            out_channels=self.shape[0],
+            layers_per_block=1,
+            block_out_channels=self.widths,
+            down_block_types=down,
+            up_block_types=up,
+            cross_attention_dim=self.width,
+            attention_head_dim=self.heads,  # diffusers means the number of heads here
+            norm_num_groups=self.groups,
+        )
+        config = CLIPTextConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.width,
+            intermediate_size=4 * self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            max_position_embeddings=self.length,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        return TextToImage(unet, CLIPTextModel(config))
 
 
 def _shape(given: Sequence[int]) -> tuple[int, int, int]:

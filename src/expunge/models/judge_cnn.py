@@ -54,3 +54,8 @@ class JudgeCnn(nn.Module):
         """Maps pictures (n, C, H, W), from 0 to 1, to logits (n, classes)."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
+
+
+def judge_cnn(classes: int = 10, channels: int = 1, side: int = 8, features: int = 32) -> nn.Module:
+    """A :class:`JudgeCnn` for run files, which seed a builder themselves."""
+    return JudgeCnn(torch.default_generator, classes, channels, side, features)

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from expunge.data.samples import TensorSamples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.families.classifier import Classifier
-from expunge.families.diffusion import LabelDiffusion
+from expunge.families.diffusion import LabelDiffusion, TextDiffusion
 from expunge.families.score import Score
 from expunge.models.modes import evaluating
 from expunge.run_file.keys import JudgePart
@@ -31,7 +32,7 @@ def judge_of(part: JudgePart, folder: Path, family: Family, rows: TensorSamples)
             classes than the model draws.
         IntegrityError: its weights are not those of the builder's module.
     """
-    if not isinstance(family, LabelDiffusion | Score):
+    if not isinstance(family, LabelDiffusion | TextDiffusion | Score):
         raise ExpungeError(
             f"`judge` looks at drawings, and models of the family {family.name!r} draw none; leave "
             "it out."
@@ -63,5 +64,37 @@ def judge_of(part: JudgePart, folder: Path, family: Family, rows: TensorSamples)
             "order is expected."
         )
     channels, height, width = rows.columns["image"].shape[1:]
-    shape = channels, height, width
-    return Judge(network, classifier, shape, count, part.each, part.steps, part.guidance)
+    told = torch.arange(count).repeat_interleave(part.each)
+    return Judge(
+        network,
+        classifier,
+        (channels, height, width),
+        told,
+        _conditions(family, told, rows),
+        part.steps,
+        part.guidance,
+        part.eta,
+    )
+
+
+def _conditions(family: Family, told: Tensor, rows: TensorSamples) -> Tensor | None:
+    """What the model is told for each class (n,): its label; of sentences those of real pictures of
+    the class, each of them as often as the others.
+
+    Raises:
+        ExpungeError: there is no sentence of a class.
+    """
+    if not isinstance(family, TextDiffusion):
+        return told if isinstance(family, LabelDiffusion) else None
+    found = []
+    for label in range(int(told.max()) + 1):
+        own = rows.columns[family.told_by][rows.columns["label"] == label]
+        if not len(own):
+            raise ExpungeError(
+                f"The judge knows the class {label}, and no row of data.test has it, so that no "
+                "sentence asks for it; give test rows of every class."
+            )
+        sentences = torch.tensor(list(dict.fromkeys(map(tuple, own.tolist()))))
+        wanted = int((told == label).sum())
+        found.append(sentences[torch.arange(wanted) % len(sentences)])
+    return torch.cat(found)

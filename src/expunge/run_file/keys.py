@@ -39,7 +39,9 @@ class ModelPart(_Strict):
     checkpoint: Path | None = Field(
         default=None,
         description="A Hugging Face folder: config.json, model.safetensors (or its sharded index), "
-        "and the tokenizer or image processor. Instead of `builder` and `weights`.",
+        "and the tokenizer or image processor; or a text-to-image model in the layout of diffusers "
+        "(unet, text_encoder, tokenizer, scheduler, perhaps vae). Instead of `builder` and "
+        "`weights`.",
     )
     prompts: tuple[str, ...] = Field(
         default=(),
@@ -64,14 +66,15 @@ class ModelPart(_Strict):
     )
     family: str | None = Field(
         default=None,
-        description="classifier, regressor, dual_encoder, diffusion, score, or another registered "
-        "family; follows from a checkpoint's config where it is left out.",
+        description="classifier, regressor, dual_encoder, diffusion, score, text-to-image, or "
+        "another registered family; follows from a checkpoint's config where it is left out.",
     )
     family_arguments: dict[str, Any] = Field(
         default={},
         description="Fields of the family, such as `inputs`, the fields that the module is called "
         "with (those of the data by default), or `classes`: of a classifier how many, of a "
-        "diffusion model the names of what it draws, in the order of the labels.",
+        "diffusion model the names of what it draws, in the order of the labels; of a text-to-"
+        "image model without a folder its `tokens`, `{words: [...], length: ...}`.",
     )
 
     @model_validator(mode="after")
@@ -95,8 +98,8 @@ class DataPart(_Strict):
     """A table: a set by name, or a file or folder, with the columns of the user's own."""
 
     source: str = Field(
-        description="A set by name (digits, mnist-5k, emoji), a .parquet, .csv, .json or .jsonl "
-        "file, a folder saved by `datasets`, or a folder of pictures."
+        description="A set by name (digits, mnist-5k, emoji, emoji-canvas), a .parquet, .csv, "
+        ".json or .jsonl file, a folder saved by `datasets`, or a folder of pictures."
     )
     split: str | None = Field(
         default=None,
@@ -118,6 +121,11 @@ class Data(_Strict):
         default=(),
         description="Subtract the mean and divide by the standard deviation (of the population) "
         "of all rows of `train`, column by column. Errors are still given in the user's unit.",
+    )
+    prompts: Path | None = Field(
+        default=None,
+        description="For text-to-image models: a text file of sentences that the model is asked "
+        "with, one a line, beside those of `train`, for methods that read sentences alone.",
     )
     refusals: Path | None = Field(
         default=None,
@@ -154,8 +162,13 @@ class RequestPart(_Strict):
     )
     anchor: Annotated[str | None, WithJsonSchema({"type": ["string", "integer", "null"]})] = Field(
         default=None,
-        description="For models that are told what to draw: the class that is drawn in the place "
-        "of this one, for methods that need one.",
+        description="For models that are told what to draw: the class, or the words, that are "
+        "drawn in the place of this one, for methods that need one.",
+    )
+    text: str = Field(
+        default="",
+        description="For text-to-image models: the words that must not be drawn any more, as "
+        "sentences say them.",
     )
 
     @field_validator("values", mode="before")
@@ -183,6 +196,11 @@ class JudgePart(_Strict):
     steps: Annotated[int, Field(gt=0)] = Field(default=25, description="Of the sampler.")
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=2.0, description="Of models that are told what to draw; 1 is none."
+    )
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Of models that are told what to draw: how much of the noise that a step takes "
+        "away is drawn anew; 0 is DDIM, 1 ancestral.",
     )
 
 

@@ -146,8 +146,9 @@ def _check_pictures(name: str, samples: TensorSamples, model: nn.Module, family:
 def _check_made_for(name: str, images: torch.Tensor, model: nn.Module) -> None:
     """Hold the pictures against the size in the config of a network of ``diffusers``: a network of
     convolutions reads others without a word."""
-    made = getattr(getattr(model, "config", None), "sample_size", None)
-    if made is None:
+    inner = getattr(model, "unet", model)  # of latents the size is another
+    made = getattr(getattr(inner, "config", None), "sample_size", None)
+    if made is None or hasattr(model, "vae"):
         return
     size = (made, made) if isinstance(made, int) else tuple(made)
     if tuple(images.shape[2:]) != size:

@@ -21,13 +21,14 @@ from torch import nn
 from expunge.changes.weights import load_stored, parameters_of, stored_tensors
 from expunge.data.own import OwnRows, read_columns, read_rows
 from expunge.data.prompts import refusals_of, widened
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, TensorSamples
 from expunge.data.scaling import Scaling
 from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.abilities import Family, HasAnswers
-from expunge.families.diffusion import Diffusion, LabelDiffusion, different
+from expunge.families.diffusion import Diffusion, LabelDiffusion, TextDiffusion, different
+from expunge.families.diffusion_folder import DiffusionFolder, is_diffusion_folder
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
@@ -52,6 +53,12 @@ DEVICES = ("cpu", "cuda", "mps")
 PRESET, PAPER, RUN_FILE = "preset", "paper's defaults", "run file"
 """Where the fields of a method come from."""
 
+Folder = Checkpoint | DiffusionFolder
+"""A model with its weights in a folder: of ``transformers``, or of ``diffusers``."""
+
+CAPTION = "caption"
+"""The column of sentences of a set that has its own columns."""
+
 STORED_HALF = 1e-2
 """The share by which a weight may differ after it was stored in half precision (bfloat16)."""
 
@@ -75,7 +82,7 @@ class Loaded:
     out: Path
     validation: Samples | None = None
     validation_table: Named | None = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Folder | None = None
     notes: tuple[str, ...] = ()
     settings: str = PAPER
     classes: tuple[str, ...] = ()
@@ -171,7 +178,7 @@ class _Keys:
 
     file: RunFile
     folder: Path
-    checkpoint: Checkpoint | None
+    checkpoint: Folder | None
     untrained: Callable[[int], nn.Module]
     learner: Learner | None
 
@@ -226,9 +233,8 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     _check_device(file.device)
     checkpoint = None
     if file.model.checkpoint is not None:
-        checkpoint = Checkpoint.open(folder / file.model.checkpoint)
-    kind = file.model.family or (checkpoint.kind if checkpoint else "")
-    family = make(registered("families", kind), file.model.family_arguments)
+        checkpoint = _opened(folder / file.model.checkpoint)
+    family = _family(file, checkpoint)
     _check_columns(file, family)
     method, settings = _method(file.method)
     rule = make(registered("aggregations", file.aggregation), {})
@@ -240,6 +246,7 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
     if isinstance(family, LabelDiffusion):
         check_told("data.train", tables["data.train"].samples, family)
+    tables = _told(file, tables, family)
     requests = _requests(file, tables["data.train"], family)
     for name, rows in tables.items():
         family = probed(name, rows.samples, model, family)
@@ -253,7 +260,11 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     )
     assert train is not None
     assert test is not None
-    held = {} if validation is None else {Role.VALIDATION: validation.samples}
+    held: dict[Role, Samples] = {}
+    if validation is not None:
+        held[Role.VALIDATION] = validation.samples
+    if isinstance(family, TextDiffusion):
+        held[Role.PROMPTS] = _prompts(file, folder, train, family)
     deployment = Deployment(
         model,
         family,
@@ -347,8 +358,33 @@ def _check_device(device: str) -> None:
     Run(device=device)
 
 
+def _opened(folder: Path) -> Folder:
+    """The folder of a model, in either layout."""
+    return DiffusionFolder(folder) if is_diffusion_folder(folder) else Checkpoint.open(folder)
+
+
+def _family(file: RunFile, checkpoint: Folder | None) -> Family:
+    """The family as the file names it, or as it follows from the folder.
+
+    Raises:
+        ExpungeError: there is none of the name, a field cannot be used, or fields were given that
+            a folder says itself.
+    """
+    part = file.model
+    if not isinstance(checkpoint, DiffusionFolder):
+        kind = part.family or (checkpoint.kind if checkpoint else "")
+        family: Family = make(registered("families", kind), part.family_arguments)
+        return family
+    if part.family_arguments or part.family not in (None, checkpoint.kind):
+        raise ExpungeError(
+            f"The model in {checkpoint.folder} is of the family {checkpoint.kind!r}, and its "
+            "configs say the rest; leave `family` and `family_arguments` out."
+        )
+    return checkpoint.family()
+
+
 def _untrained(
-    file: RunFile, folder: Path, checkpoint: Checkpoint | None
+    file: RunFile, folder: Path, checkpoint: Folder | None
 ) -> Callable[[int], nn.Module]:
     """What makes the module from the seed of its initial weights."""
     if checkpoint is not None:
@@ -404,11 +440,11 @@ def _parts(file: RunFile) -> dict[str, DataPart]:
     return parts
 
 
-def _tables(file: RunFile, folder: Path, checkpoint: Checkpoint | None) -> dict[str, OwnRows]:
+def _tables(file: RunFile, folder: Path, checkpoint: Folder | None) -> dict[str, OwnRows]:
     """Every table of the file by its key; lines of tokens have one width in all of them, so that
     rows of several can be joined and compared."""
     found = {n: _rows(n, part, folder, checkpoint) for n, part in _parts(file).items()}
-    if checkpoint is None or not file.data.train.columns.of_language:
+    if not isinstance(checkpoint, Checkpoint) or not file.data.train.columns.of_language:
         return found
     widest = max(rows.samples.columns["labels"].shape[1] for rows in found.values())
     return {
@@ -417,10 +453,11 @@ def _tables(file: RunFile, folder: Path, checkpoint: Checkpoint | None) -> dict[
     }
 
 
-def _rows(name: str, part: DataPart, folder: Path, checkpoint: Checkpoint | None) -> OwnRows:
-    classes = checkpoint.classes if checkpoint else ()
+def _rows(name: str, part: DataPart, folder: Path, checkpoint: Folder | None) -> OwnRows:
+    encoder = checkpoint if isinstance(checkpoint, Checkpoint) else None
+    classes = encoder.classes if encoder else ()
     try:
-        return read_rows(part.source, part.split, part.columns, folder, checkpoint, classes)
+        return read_rows(part.source, part.split, part.columns, folder, encoder, classes)
     except IntegrityError:
         raise
     except ExpungeError as error:
@@ -456,7 +493,7 @@ def _completed(
     family: Family,
     file: RunFile,
     folder: Path,
-    checkpoint: Checkpoint | None,
+    checkpoint: Folder | None,
     train: OwnRows,
     units: tuple[float, ...],
 ) -> Family:
@@ -466,12 +503,11 @@ def _completed(
         known["units"] = units
     columns = file.data.train.columns
     if columns.of_language:
-        assert checkpoint is not None  # else the rows were not read
+        assert isinstance(checkpoint, Checkpoint)  # else the rows were not read
         path = None if file.data.refusals is None else folder / file.data.refusals
         prompt = "" if columns.prompt is None else str(train.table[columns.prompt][0])
         known["refusals"] = refusals_of(path, prompt, columns, checkpoint)
-    if file.model.prompts:
-        assert checkpoint is not None  # the keys were checked
+    if file.model.prompts and isinstance(checkpoint, Checkpoint):
         known["prompts"] = checkpoint.texts(file.model.prompts, None).fields
         known["classes"] = len(file.model.prompts)
     fields = {f.name for f in dataclasses.fields(family)}  # type: ignore[arg-type]
@@ -486,12 +522,76 @@ def _completed(
 
 def _drawn_by(family: Family, train: OwnRows) -> dict[str, Any]:
     """What the training rows say of a diffusion model: the shape of its pictures, and the names of
-    its labels where the table holds texts."""
+    its labels where the table holds texts. A model of latents says the former itself."""
     images = train.samples.columns.get("image")
-    if not isinstance(family, LabelDiffusion) or images is None:
+    if images is None:
+        return {}
+    if isinstance(family, TextDiffusion):
+        return {} if family.latents else {"shape": tuple(images.shape[1:])}
+    if not isinstance(family, LabelDiffusion):
         return {}
     named = {"classes": train.classes} if train.classes else {}
     return {"shape": tuple(images.shape[1:]), **named}
+
+
+def _told(file: RunFile, tables: Mapping[str, OwnRows], family: Family) -> dict[str, OwnRows]:
+    """The tables with the tokens of their sentences, where the model is told some.
+
+    Raises:
+        ExpungeError: a table has no sentences, the model does not know a word of them, or sentences
+            were given for another family.
+    """
+    if not isinstance(family, TextDiffusion):
+        named = next((n for n, part in _parts(file).items() if part.columns.caption), None)
+        key = "data.prompts" if file.data.prompts is not None else named and f"{named}: `caption`"
+        if key is not None:
+            raise ExpungeError(
+                f"{key} is for text-to-image models and the family is {family.name!r}; leave it "
+                "out."
+            )
+        return dict(tables)
+    found = {}
+    for name, part in _parts(file).items():
+        rows, column = tables[name], part.columns.caption or CAPTION
+        if column not in rows.table.column_names:
+            raise ExpungeError(
+                f"A text-to-image model is told a sentence with every picture, and {name} names "
+                "none; give `columns.caption`."
+            )
+        texts = [str(text) for text in rows.table[column][:]]
+        every = list(dict.fromkeys(texts))
+        try:
+            tokens = family.conditions(every)
+        except ExpungeError as error:
+            raise ExpungeError(f"{name}: {error}") from None
+        place = {text: row for row, text in enumerate(every)}
+        told = tokens[torch.tensor([place[text] for text in texts])]
+        samples = rows.samples.with_column(family.told_by, told)
+        found[name] = dataclasses.replace(rows, samples=samples)
+    return found
+
+
+def _prompts(file: RunFile, folder: Path, train: OwnRows, family: TextDiffusion) -> TensorSamples:
+    """Every sentence that the model is asked with, once: those of the training rows, and those of
+    the file.
+
+    Raises:
+        ExpungeError: the file cannot be read, or the model does not know a word of it.
+    """
+    column = file.data.train.columns.caption or CAPTION
+    texts = [str(text) for text in train.table[column][:]]
+    if file.data.prompts is not None:
+        path = folder / file.data.prompts
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ExpungeError(
+                f"data.prompts {path} cannot be read ({first_line(error)}); a text file with a "
+                "sentence on each line is expected."
+            ) from None
+        texts += [line.strip() for line in lines if line.strip()]
+    every = list(dict.fromkeys(texts))
+    return TensorSamples(every, every, {family.told_by: family.conditions(every)})
 
 
 def _class_texts(train: OwnRows, family: Family) -> tuple[str, ...]:
@@ -508,7 +608,8 @@ def _requests(file: RunFile, rows: OwnRows, family: Family) -> tuple[Request, ..
     for part in file.requests:
         values = tuple(_class_index(part, v, texts) for v in part.values)
         labels = tuple(int(v) for v in values if v.isdecimal()) * (part.column == "label")
-        request = Request(part.name, Rows(part.column, values), part.anchor, labels)
+        target = Rows(part.column, values)
+        request = Request(part.name, target, part.anchor, labels, part.text)
         for past in found:
             if past.name == request.name:
                 raise ExpungeError(
@@ -524,11 +625,47 @@ def _requests(file: RunFile, rows: OwnRows, family: Family) -> tuple[Request, ..
         except ExpungeError as error:
             split = f", split {train.split}" if train.split else ""
             raise ExpungeError(f"data.train ({train.source}{split}): {error}") from None
+        if isinstance(family, TextDiffusion):
+            request = dataclasses.replace(request, labels=_whole_classes(request, rows))
+        _check_text(request, family, rows)
         _check_anchor(request, family)
         found.append(request)
     if train.columns.of_language:
         check_repeated(found, rows.table, read_columns(train.columns))
     return tuple(found)
+
+
+def _whole_classes(request: Request, rows: OwnRows) -> tuple[int, ...]:
+    """The classes of which a request names every training row: what a judge of classes is not to
+    see any more, where words are forgotten. None where rows have no class."""
+    labels = rows.samples.columns.get("label")
+    if labels is None:
+        return ()
+    left = torch.ones(len(labels), dtype=torch.bool)
+    left[request.target.rows(rows.table)] = False
+    return tuple(sorted(set(labels.tolist()) - set(labels[left].tolist())))
+
+
+def _check_text(request: Request, family: Family, rows: OwnRows) -> None:
+    """Refuse words that the model is never told, before any work.
+
+    Raises:
+        ExpungeError: the model is told no sentences, or no sentence of a training row that the
+            request names speaks of the words.
+    """
+    if not request.text:
+        return
+    if not isinstance(family, TextDiffusion):
+        raise ExpungeError(
+            f"The request {request.name!r} has the text {request.text!r}; models of the family "
+            f"{family.name!r} are told no sentences. Leave it out."
+        )
+    told = rows.samples.columns[family.told_by][request.target.rows(rows.table)]
+    if not bool(family.speaking(told, request.text).any()):
+        raise ExpungeError(
+            f"No sentence of the {len(told)} training rows that {request.name!r} names speaks of "
+            f"{request.text!r}; say the words as the sentences do, or name the rows that show it."
+        )
 
 
 def _check_anchor(request: Request, family: Family) -> None:
@@ -548,6 +685,8 @@ def _check_anchor(request: Request, family: Family) -> None:
     family.conditions([request.anchor])
     for label in request.labels if classes else ():
         different(classes[label], request.anchor)
+    if request.text:
+        different(request.text, request.anchor)
 
 
 def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str:
@@ -601,7 +740,7 @@ def _learner(part: RetrainPart) -> Learner:
 def _builder(
     part: RetrainPart,
     folder: Path,
-    checkpoint: Checkpoint | None,
+    checkpoint: Folder | None,
     untrained: Callable[[int], nn.Module],
 ) -> Callable[[int], nn.Module]:
     """What makes the module as training starts with it, from a seed."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from expunge.data.samples import Batch, Samples, batches
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasLogits
-from expunge.families.diffusion import LabelDiffusion
+from expunge.families.diffusion import Diffusion
 from expunge.families.diffusion_sampling import DDIM
 from expunge.families.score import Score
 from expunge.families.score_sampling import PredictorCorrector
@@ -106,19 +106,27 @@ class Judge:
         model: the classifier; it reads pictures from 0 to 1.
         family: of the classifier.
         shape: channels, height and width of a drawing.
-        classes: how many it knows: those of the model that draws, in the same order.
-        each: drawings of every class.
+        told: the class (n,) that each drawing is to show, as many of each; of a model that is told
+            nothing, as many are drawn.
+        conditions: what the model is told for each (n, ...); of one that is told nothing, none.
         steps: of the sampler.
         guidance: of models that are told what to draw; 1 is none.
+        eta: of models that are told what to draw; see :class:`DDIM`.
     """
 
     model: nn.Module
     family: HasLogits
     shape: tuple[int, int, int]
-    classes: int
-    each: int = 20
+    told: Tensor
+    conditions: Tensor | None = None
     steps: int = 25
     guidance: float = 2.0
+    eta: float = 0.0
+
+    @property
+    def each(self) -> int:
+        """Drawings of every class."""
+        return len(self.told) // len(set(self.told.tolist()))
 
     def on_real(self, samples: Samples, run: Run) -> Real:
         """What it says of real pictures with labels.
@@ -142,11 +150,12 @@ class Judge:
         from the same noise.
 
         Raises:
-            ExpungeError: the family does not draw.
+            ExpungeError: the family does not draw, or is told what the judge has no conditions of.
         """
-        told = torch.arange(self.classes).repeat_interleave(self.each)
-        if isinstance(family, LabelDiffusion):
-            pictures = DDIM(self.steps, self.guidance).drawn(family, model, told, run, "judged")
+        told = self.told
+        if isinstance(family, Diffusion) and self.conditions is not None:
+            sampler = DDIM(self.steps, self.guidance, eta=self.eta)
+            pictures = sampler.drawn(family, model, self.conditions, run, "judged")
         elif isinstance(family, Score):
             told = torch.full_like(told, TOLD_NOTHING)
             shape = len(told), *self.shape
