@@ -119,8 +119,9 @@ class DiffusionFolder:
             for path in sorted(self.folder.rglob("*")):
                 where = path.relative_to(self.folder)
                 weights = path.suffix == WEIGHTS or path.name.endswith(INDEX)
-                kept = path.suffix in COPIED or path.suffix == WEIGHTS
-                if path.is_file() and kept and not (weights and where.parts[0] in CHANGED):
+                # weights beside the parts are the whole model in one file, as it was
+                further = len(where.parts) > 1 and where.parts[0] not in CHANGED
+                if path.is_file() and (further if weights else path.suffix in COPIED):
                     (made / where).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, made / where)
             for name in CHANGED:
