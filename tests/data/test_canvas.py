@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from expunge.data import catalogue
+from expunge.data import canvas, catalogue
 from expunge.data.canvas import HELD_OUT, OBJECTS, SMALL, STYLES, TEMPLATE, Canvas
 from expunge.data.prepared import prepared
 from expunge.errors import ExpungeError
@@ -81,3 +81,17 @@ def test_grids_that_cannot_be(wrong: dict[str, object], words: str) -> None:
         Canvas(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ExpungeError, match="'dev' of the canvas"):
         SHIPPED.samples("dev")
+
+
+def test_as_a_table_it_has_the_same_rows_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "SMALL", SHIPPED)
+    monkeypatch.setattr(canvas, "_table", canvas._table.__wrapped__)
+    table, rows = canvas.load("test"), SHIPPED.samples("test")
+    assert table["id"][:] == list(rows.ids) and len(canvas.load()) == 12 * 10
+    found = canvas.tensors(table)
+    assert torch.equal(found["image"], rows.columns["image"])
+    assert torch.equal(found["label"], rows.columns["object"])
+    thing, style = table["object"][3], table["style"][3]
+    assert table["caption"][3] == TEMPLATE.format(object=thing, style=style)
+    with pytest.raises(ExpungeError, match="Split 'other' of the canvas"):
+        canvas.load("other")

@@ -210,8 +210,8 @@ def load(split: str | None = None) -> datasets.Dataset:
 
     Returns:
         A table with the columns id, subject (the cell), object, style, caption (the prompt of the
-        cell), label (the place of the object among the words), split and image (values from 0 to
-        1, channel by channel and row by row).
+        cell), label (the place of the object among the words), split and image (16, 16, 3; red,
+        green and blue from 0 to 1).
 
     Raises:
         ExpungeError: there is no split of that name, or the drawings were not fetched.
@@ -226,8 +226,9 @@ def tensors(table: datasets.Dataset) -> dict[str, Tensor]:
         "image": float32 (n, 3, 16, 16) from 0 to 1; "label": int64 (n,), the object.
     """
     side = SMALL.side
-    image = torch.from_numpy(tables.numbers(table, "image").astype(np.float32))
-    return {"image": image.reshape(-1, 3, side, side), "label": tables.labels(table)}
+    pixels = np.asarray(table.with_format("numpy")["image"][:], np.float32)
+    image = torch.from_numpy(pixels.reshape(-1, side, side, 3)).permute(0, 3, 1, 2).contiguous()
+    return {"image": image, "label": tables.labels(table)}
 
 
 @functools.cache
@@ -246,7 +247,7 @@ def _table() -> datasets.Dataset:
                     "caption": [prompts[cell] for cell in cells],
                     "label": rows.columns["object"].tolist(),
                     "split": [split] * len(rows),
-                    "image": rows.columns["image"].flatten(1).numpy(),
+                    "image": rows.columns["image"].permute(0, 2, 3, 1).numpy(),
                 },
                 features=FEATURES,
             )
@@ -259,7 +260,7 @@ FEATURES = datasets.Features(
         **dict.fromkeys(("id", "subject", "object", "style", "caption"), datasets.Value("string")),
         "label": datasets.Value("int64"),
         "split": datasets.Value("string"),
-        "image": datasets.List(datasets.Value("float32"), length=3 * SMALL.side**2),
+        "image": datasets.Array3D((SMALL.side, SMALL.side, 3), "float32"),
     }
 )
 
