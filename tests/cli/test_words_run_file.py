@@ -205,6 +205,11 @@ def test_folders_of_diffusers_say_what_they_are(tmp_path: Path) -> None:
     found = invoked("forget", folder_run(tmp_path, recipe=recipe), "--keep-at-least", "0")
     assert found.exit_code == 0, found.exception
     assert "oracle (retrained)" in found.output
+    guessed = invoked(
+        "init", tmp_path / "new.yaml", "--model", tmp_path / "sd", "--train", "digits"
+    )
+    with pytest.raises(ExpungeError, match=r"no run file is guessed; start from"):
+        raise guessed.exception or AssertionError(guessed.output)
     untrained = DiffusionFolder(tmp_path / "sd").untrained(3)
     given = DiffusionFolder(tmp_path / "sd").model()
     assert digest_of(untrained.unet) != digest_of(given.unet)

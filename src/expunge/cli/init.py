@@ -19,6 +19,7 @@ from expunge.cli.output import console, writable
 from expunge.data.guessing import Guess, guessed, guessed_lines
 from expunge.data.own import SHIPPED, opened_tables
 from expunge.errors import ExpungeError
+from expunge.families.diffusion_folder import is_diffusion_folder
 from expunge.models.checkpoint import Checkpoint
 from expunge.run_file.keys import RunFile, schema_text
 from expunge.storage import write_bytes
@@ -73,6 +74,12 @@ def init(
         if place is not None:
             writable(place, what)
     datasets.disable_progress_bars()
+    if model is not None and is_diffusion_folder(model):
+        raise ExpungeError(
+            f"{model} is a text-to-image model, for which no run file is guessed; start from "
+            "`examples/canvas_words.yaml`, with `model: {checkpoint: FOLDER}` and "
+            "`columns.caption`."
+        )
     checkpoint = None if model is None else Checkpoint.open(model)
     found = _found(path, train, test, checkpoint)
     text = "\n".join(
