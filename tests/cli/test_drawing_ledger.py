@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli.known_denoisers import LABELLED, UNTOLD
+from tests.cli.known_denoisers import CAPTIONED, LABELLED, UNTOLD, write_captioned
 from typer.testing import CliRunner, Result
 
 from expunge.changes.weights import digest_of
@@ -52,7 +52,7 @@ def test_a_ledger_stores_rebuilds_and_revokes(
     ledger("history", "digits", "--json", tmp_path / "h.json")
     [zero, one] = json.loads((tmp_path / "h.json").read_text())["versions"]
     assert (zero["cause"], one["cause"]) == ("registration", "request")
-    request = replace(loaded.requests[0], anchor=None)  # a ledger's requests have none
+    request = replace(loaded.requests[0], anchor=None)  # none is given
     deployment.forget(request, loaded.method, run)
     assert weights_of(ledger, tmp_path, 1) == digest_of(deployment.model)
     assert "Everything is as it was written." in ledger("verify").output
@@ -60,6 +60,37 @@ def test_a_ledger_stores_rebuilds_and_revokes(
     ledger("run")
     assert weights_of(ledger, tmp_path, 2) == digest_of(deployment.base)
     assert "Everything is as it was written." in ledger("verify").output
+
+
+def test_words_are_asked_of_a_ledger(
+    drawing: Drawing, ledger: Callable[..., Result], tmp_path: Path
+) -> None:
+    file = drawing(CAPTIONED, data=write_captioned(tmp_path))
+    loaded = read(file)
+    ledger("register", "digits", file)
+    words = ["--where", "digit=three", "--text", "three", "--anchor", "eight"]
+    given = ledger("request", "digits", *words).output.partition(":")[0]
+    ledger("run")
+    said = ledger("show", given, "--json", tmp_path / "s.json").output
+    assert "state: published" in said
+    loaded.deployment.forget(loaded.requests[0], loaded.method, loaded.run())
+    assert weights_of(ledger, tmp_path, 1) == digest_of(loaded.deployment.model)
+    assert b"three" not in (tmp_path / "ledger" / "ledger.db").read_bytes()
+
+
+def test_the_stand_in_of_sentences_that_are_all_gone_is_being_told_nothing(
+    drawing: Drawing, tmp_path: Path
+) -> None:
+    loaded = read(drawing(CAPTIONED, data=write_captioned(tmp_path)))
+    material, none = Material.of(loaded), torch.empty(0, dtype=torch.int64)
+    rows = loaded.requests[0].target.rows(material.train_table)
+    gone = torch.zeros(len(material.train), dtype=torch.bool)
+    gone[rows] = True
+    whole = Subject("r", "digit", rows, none)
+    assert stand_in(material, material.model, whole, gone, Run())[1] == "told nothing"
+    gone[rows[0]] = False  # a sentence stays
+    some = Subject("r", "digit", rows[1:], none)
+    assert stand_in(material, material.model, some, gone, Run())[1] == "held-out rows"
 
 
 def weights_of(ledger: Callable[..., Result], folder: Path, version: int) -> str:

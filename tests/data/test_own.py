@@ -220,7 +220,7 @@ def test_targets_are_numbers_of_one_or_several_columns(tmp_path: Path) -> None:
     with pytest.raises(ExpungeError, match="'label' holds text, and numbers are expected"):
         read_rows("table.parquet", None, Columns(input="x", target="label"), tmp_path)
     with pytest.raises(ValueError, match="give `target`, or `label`"):
-        Columns(target="price", label="label")
+        Columns(target="price", label="kind")
 
 
 class Letters:
@@ -325,3 +325,29 @@ def test_a_table_that_datasets_saved_is_no_folder_of_pictures(tmp_path: Path) ->
     painted(tmp_path / "saved" / "preview.png", 1)
     _, samples = load_rows("saved", None, Columns(input=("x",)), tmp_path)
     assert samples.columns["image"].tolist() == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        Columns(target="wish", input=("grey", "width")),
+        Columns(input=("grey", "width")),
+        Columns(input="pixels", caption="words"),
+    ],
+)
+def test_keys_that_were_stored_read_the_same_rows(columns: Columns, tmp_path: Path) -> None:
+    """A ledger stores every key of a run file, most of them at their defaults."""
+    rows = {
+        "label": [0, 1],
+        "wish": [0.5, 1.5],
+        "grey": [1.0, 2.0],
+        "width": [3.0, 4.0],
+        "pixels": [[[0.0, 1.0]], [[1.0, 0.0]]],
+        "words": ["a line", "a dot"],
+    }
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "t.parquet"))
+    again = Columns.model_validate_json(columns.model_dump_json())
+    assert again == columns
+    one, other = (read_rows("t.parquet", None, c, tmp_path).samples for c in (columns, again))
+    assert one.columns.keys() == other.columns.keys()
+    assert all(torch.equal(one.columns[n], other.columns[n]) for n in one.columns)

@@ -165,11 +165,12 @@ def test_no_run_file_is_read_that_does_not_lie_in_the_folder(common: Any, name: 
 def test_what_looks_like_code_is_text(common: Any, text: str) -> None:
     world, client = common
     operator = client("operator")
-    body = asked(text, name=text, metadata={text: text})
+    body = asked(text, name=text, text=text, anchor=text, metadata={text: text})
     taken = operator.post(WHERE, json=body)
     assert taken.status_code == 201
     words = operator.get(f"/v1/requests/{taken.json()['request']}/scope").json()["scope"]
     assert (words["name"], words["values"], words["metadata"]) == (text, [text], {text: text})
+    assert words["text"] == words["anchor"] == text
     assert operator.post(WHERE, json=asked("x", column=text)).status_code == 422
     assert operator.post(WHERE, json=asked("x", method=text)).status_code == 422
     assert operator.get(WHERE, params={"cursor": text}).status_code == 422

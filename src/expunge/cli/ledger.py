@@ -154,6 +154,9 @@ def request(
         float | None, typer.Option(help="How far the change is applied, above 0.")
     ] = None,
     anchor: Annotated[str | None, typer.Option(help="Concept in the place of the target.")] = None,
+    text: Annotated[
+        str, typer.Option(help="Words that a model which is told sentences must not draw.")
+    ] = "",
     deadline: Annotated[
         str | None, typer.Option(help="ISO 8601 with a zone; the policy's days by default.")
     ] = None,
@@ -177,7 +180,7 @@ def request(
     scope = _scope(
         {"id": ids, "subject": subject, "label": label, "concept": concept}, where, ids_file
     )
-    named = Scope(name or f"{scope[0]} {scope[1][0]}", *scope, anchor)
+    named = Scope(name or f"{scope[0]} {scope[1][0]}", *scope, anchor, text)
     opened = Ledger.open(ledger, keys)
     receipt = submit(
         opened,

@@ -77,7 +77,7 @@ def inputs_of(
 def _check_keys(columns: Columns, kind: str) -> None:
     """Refuse keys that would do nothing: who wrote them expects something of them."""
     for key, kinds in KINDS.items():
-        if key in columns.model_fields_set and kind not in kinds:
+        if key in columns.given and kind not in kinds:
             raise ExpungeError(
                 f"`columns.{key}` is for {' and '.join(kinds)}, and the input is {kind}; leave it "
                 "out."

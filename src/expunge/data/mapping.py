@@ -108,11 +108,16 @@ class Columns(BaseModel):
         """Whether the columns are those of a language model."""
         return any(name is not None for name in (self.prompt, self.answer, self.text))
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The keys that say more than their defaults: a stored file names every key."""
+        fields = type(self).model_fields
+        return frozenset(n for n in fields if getattr(self, n) != fields[n].get_default())
+
     @model_validator(mode="after")
     def _prompts_or_text(self) -> Self:
         """A line is a prompt and its answer, or a text."""
-        fields = type(self).model_fields  # a stored file names every key, most at their defaults
-        given = {n for n in self.model_fields_set if getattr(self, n) != fields[n].get_default()}
+        given = self.given
         if (self.prompt is None) != (self.answer is None):
             lacks = "answer" if self.answer is None else "prompt"
             raise ValueError(f"`prompt` and `answer` belong together; give `{lacks}`, too")
@@ -131,7 +136,7 @@ class Columns(BaseModel):
     @model_validator(mode="after")
     def _label_or_target(self) -> Self:
         """A row is learned for its class or for its numbers."""
-        if self.target is not None and {"label", "classes"} & self.model_fields_set:
+        if self.target is not None and {"label", "classes"} & self.given:
             raise ValueError("give `target`, or `label` and `classes`, not both")
         if self.target is not None and self.caption is not None:
             raise ValueError("`caption` is for models that draw, `target` for regressors; give one")

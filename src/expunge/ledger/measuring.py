@@ -5,7 +5,7 @@ may belong to several requests. Where no oracle is trained, a stand-in says how 
 do that never saw the forgotten rows: chance where all rows of their class are gone, else the score
 of the model on held-out rows of the same class, else on all held-out rows. Of a language model it
 is how common the forgotten answers are among the rows that stay; of one that is told what to draw,
-where all rows of a class are gone, how well it sees the noise in them when it is told nothing.
+where all rows of a condition are gone, how well it sees their noise when it is told nothing.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from expunge.data.encoding import answer_tokens
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasAnswers, HasLogits
-from expunge.families.diffusion import LabelDiffusion
+from expunge.families.diffusion import LabelDiffusion, TextDiffusion
 from expunge.ledger.material import Material
 from expunge.ledger.policy import Gate
 from expunge.run import Run
@@ -113,9 +113,9 @@ def stand_in(
     family = material.family
     if isinstance(family, HasAnswers) and "labels" in material.train.fields:
         return _common(material.train, subject.train, gone), "how common the answers are"
-    if isinstance(family, LabelDiffusion) and family.drop > 0:
-        labels = _labels(material.train)
-        if len(subject.train) and not torch.isin(labels[subject.train], labels[~gone]).any():
+    if isinstance(family, LabelDiffusion | TextDiffusion) and family.drop > 0:
+        told = _told(material.train, family.told_by)
+        if len(subject.train) and not torch.isin(told[subject.train], told[~gone]).any():
             losses = untold_losses(family, model, material.train.select(subject.train), run)
             return float(losses.double().mean()), "told nothing"
     held = _scored(family, model, material.held_out, run)
@@ -150,6 +150,13 @@ def _common(train: Samples, named: Tensor, gone: Tensor) -> float:
     if not left or not len(named):
         return 0.0
     return sum(left[answers[row]] for row in named.tolist()) / (len(named) * left.total())
+
+
+def _told(samples: Samples, field: str) -> Tensor:
+    """A number (n,) for what each row is told, the same where it is the same: a label or tokens."""
+    conditions = samples.batch(torch.arange(len(samples)), {field})[field].tolist()
+    known: dict[str, int] = {}
+    return torch.tensor([known.setdefault(repr(one), len(known)) for one in conditions])
 
 
 def _labels(samples: Samples) -> Tensor:

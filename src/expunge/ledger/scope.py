@@ -28,12 +28,14 @@ class Scope:
         column: of the training table: ``id``, ``subject``, ``label``, ``concept`` ...
         values: whose rows are to be forgotten.
         anchor: the concept in the place of the target, where a method needs one.
+        text: the words that a model which is told sentences must not draw.
     """
 
     name: str
     column: str
     values: tuple[str, ...]
     anchor: str | None = None
+    text: str = ""
 
     @property
     def kind(self) -> str:
@@ -48,7 +50,7 @@ class Scope:
     def request(self) -> Request:
         """The request as it is worded."""
         labels = tuple(int(v) for v in self.values if v.isdecimal()) * (self.column == "label")
-        return Request(self.name, self.target, self.anchor, labels)
+        return Request(self.name, self.target, self.anchor, labels, self.text)
 
     def hashes(self, keys: Keys) -> tuple[str, ...]:
         """One keyed hash for each value, sorted."""
@@ -69,7 +71,8 @@ class Scope:
     def of_bytes(cls, data: bytes) -> Self:
         """What :meth:`to_bytes` wrote."""
         found = json.loads(data)
-        return cls(found["name"], found["column"], tuple(found["values"]), found["anchor"])
+        values, text = tuple(found["values"]), found.get("text", "")  # older ones have no text
+        return cls(found["name"], found["column"], values, found["anchor"], text)
 
 
 HASH = 32

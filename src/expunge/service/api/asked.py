@@ -62,6 +62,9 @@ class Scope(BaseModel):
     anchor: Text | None = Field(
         default=None, description="The concept in the place of the target, where a method asks it."
     )
+    text: Text | None = Field(
+        default=None, description="Words that a model which is told sentences must not draw."
+    )
 
 
 class Submission(Scope):

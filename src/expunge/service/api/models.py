@@ -200,7 +200,7 @@ def seal_model(
 def scope_of(given: asked.Scope) -> Scope:
     """The scope that a body names."""
     name = given.name or f"{given.column} {given.values[0]}"
-    return Scope(name, given.column, tuple(given.values), given.anchor)
+    return Scope(name, given.column, tuple(given.values), given.anchor, given.text or "")
 
 
 def _identified(here: Service, model: str, path: Path) -> told.Identified:

@@ -44,6 +44,7 @@ class Asked:
     method: Text = ""
     parameters: Text = ""
     anchor: Text = ""
+    text: Text = ""
     deadline: Text = ""
     priority: Text = "0"
     known: Text = ""
@@ -78,6 +79,7 @@ class Asked:
             "values": lines,
             "name": self.name.strip() or None,
             "anchor": self.anchor.strip() or None,
+            "text": self.text.strip() or None,
         }
 
 
@@ -158,7 +160,7 @@ def _page(
         columns=[*(c for c in USUAL if c in columns), *(c for c in columns if c not in USUAL)],
         policy=None if known is None else known.policy,
         asked=asked,
-        more=bool(asked.deadline or asked.anchor or asked.parameters or asked.known),
+        more=bool(asked.deadline or asked.anchor or asked.text or asked.parameters or asked.known),
         **{**empty, **more},
     )
 
