@@ -11,6 +11,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.weights import parameters_of
 from expunge.descent.spoken import spoken
 from expunge.errors import ExpungeError
+from expunge.methods.presets import AtPreset, preset_of
 from expunge.methods.protocol import missing, unlearn
 from expunge.methods.uce import UCE, AllTokens, LastToken
 from expunge.run import Run
@@ -90,6 +91,21 @@ def test_told_the_target_it_sees_what_it_saw_told_the_anchor() -> None:
     to_go = (before - anchor)[target].square().mean()
     assert float((found - anchor)[target].square().mean()) < 0.3 * float(to_go)
     assert float((found - before)[~target].square().mean()) < 0.3 * float(to_go)
+
+
+def test_the_preset_reads_what_comes_after_the_words() -> None:
+    at, texts = problem(), [*SENTENCES]
+    target = torch.tensor(["fish" in text for text in texts])
+    anchor = seen(at.model, [text.replace("fish", "heart") for text in texts])
+    away = {}
+    for method in (UCE(), AtPreset.of(UCE())):
+        after = unlearn(method, at, Run()).applied_to(at.model)
+        away[method] = float((seen(after, texts) - anchor)[target].square().mean())
+    assert preset_of(UCE(erase=2.0), at) == UCE(erase=2.0, aligned=AllTokens())
+    assert away[AtPreset.of(UCE())] < 0.8 * away[UCE()]
+    [change] = unlearn(AtPreset.of(UCE()), at, Run()).changes
+    assert isinstance(change, Delta)
+    assert change.facts["preset"]["aligned"] == {"name": "all-tokens"}
 
 
 def test_other_prompts_are_those_that_do_not_speak_of_it() -> None:

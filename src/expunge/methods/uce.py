@@ -13,8 +13,8 @@ adds exactly nothing.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,11 @@ class UCE:
     needs: ClassVar[tuple[type, ...]] = (TextDiffusion,)
     prepares_with: ClassVar[Access] = Access()
     unlearns_with: ClassVar[Access] = PROMPTS
+    preset_rule: ClassVar[str] = (
+        "all tokens from the last one of the words on: a causal text encoder lets those after it "
+        "know of the words, too (on the emoji canvas, three bases: 1.00 of the pictures of an "
+        "object forgotten, by the last token alone .33)"
+    )
     choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
         "aligned": {"last-token": LastToken, "all-tokens": AllTokens}
     }
@@ -128,6 +133,10 @@ class UCE:
                 f"and {self.keep:g} of the old matrix; the last above 0 and none below are "
                 "expected."
             )
+
+    def for_problem(self, problem: Problem, run: Run) -> Self:
+        """With :class:`AllTokens`, whatever the problem."""
+        return replace(self, aligned=AllTokens())
 
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """Nothing to prepare."""
