@@ -11,7 +11,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.weights import parameters_of
 from expunge.descent.spoken import spoken
 from expunge.errors import ExpungeError
-from expunge.methods.presets import AtPreset, preset_of
+from expunge.methods.presets import AtPreset, preset_of, presets_of
 from expunge.methods.protocol import missing, unlearn
 from expunge.methods.uce import UCE, AllTokens, LastToken
 from expunge.run import Run
@@ -103,9 +103,8 @@ def test_the_preset_reads_what_comes_after_the_words() -> None:
         away[method] = float((seen(after, texts) - anchor)[target].square().mean())
     assert preset_of(UCE(erase=2.0), at) == UCE(erase=2.0, aligned=AllTokens())
     assert away[AtPreset.of(UCE())] < 0.8 * away[UCE()]
-    [change] = unlearn(AtPreset.of(UCE()), at, Run()).changes
-    assert isinstance(change, Delta)
-    assert change.facts["preset"]["aligned"] == {"name": "all-tokens"}
+    used = presets_of(unlearn(AtPreset.of(UCE()), at, Run()).changes)
+    assert used is not None and used["aligned"] == {"name": "all-tokens"}
 
 
 def test_other_prompts_are_those_that_do_not_speak_of_it() -> None:
