@@ -233,10 +233,16 @@ class Client:
         return _made(Model, self._get(_at("models", model)))
 
     def preview(
-        self, model: str, column: str, values: Iterable[str], *, anchor: str | None = None
+        self,
+        model: str,
+        column: str,
+        values: Iterable[str],
+        *,
+        anchor: str | None = None,
+        text: str | None = None,
     ) -> Preview:
         """What a request would remove; nothing is written."""
-        scope = _scope(column, values, None, anchor)
+        scope = _scope(column, values, None, anchor, text)
         sent = self._sent("POST", _at("models", model, "preview"), again=True, json=scope)
         return _made(Preview, sent.json())
 
@@ -252,6 +258,7 @@ class Client:
         aggregation: str | None = None,
         strength: float | None = None,
         anchor: str | None = None,
+        text: str | None = None,
         deadline: str | None = None,
         priority: int = 0,
         metadata: Mapping[str, Any] = NOTHING,
@@ -270,6 +277,7 @@ class Client:
             aggregation: registered name of the rule; the model's own by default.
             strength: how far the change is applied; the model's own by default.
             anchor: the concept in the place of the target, where a method needs one.
+            text: words that a model which is told sentences must not draw.
             deadline: ISO 8601 with a time zone; the policy's days from now by default.
             priority: larger ones are answered first.
             metadata: JSON values of your own; kept encrypted.
@@ -283,7 +291,7 @@ class Client:
             ExpungeError: the service cannot use what is asked; its sentence says why.
         """
         body = {
-            **_scope(column, values, name, anchor),
+            **_scope(column, values, name, anchor, text),
             "method": method,
             "parameters": dict(parameters),
             "aggregation": aggregation,
@@ -464,11 +472,12 @@ def _at(*parts: str | int) -> str:
 
 
 def _scope(
-    column: str, values: Iterable[str], name: str | None, anchor: str | None
+    column: str, values: Iterable[str], name: str | None, anchor: str | None, text: str | None
 ) -> dict[str, Any]:
     if isinstance(values, str):  # else each of its letters would be asked for
         raise ExpungeError(f"The values {values!r} were given as one text; give a list of texts.")
-    return {"column": column, "values": list(values), "name": name, "anchor": anchor}
+    named = {"column": column, "values": list(values), "name": name, "anchor": anchor}
+    return named if text is None else {**named, "text": text}
 
 
 def _made(kind: type[T], found: Mapping[str, Any]) -> T:

@@ -121,8 +121,10 @@ class Request:
     text: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of what the request asks for: its target and anchor, not its name."""
+        """SHA-256 of what the request asks for: its target, words and anchor, not its name."""
         asked = {"kind": self.target.kind, "anchor": self.anchor, **self.target.describe()}
+        if self.text:
+            asked["text"] = self.text
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

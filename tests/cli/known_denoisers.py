@@ -22,6 +22,7 @@ from expunge.families.diffusion import NoiseSchedule
 from expunge.families.from_noise import wide
 from expunge.families.score import TIMESTEPS
 from expunge.families.sde import VP
+from expunge.models.denoisers import SmallTextToImage
 from expunge.storage import write_tensors
 
 NAMES = [str(label) for label in range(10)]
@@ -100,6 +101,10 @@ def spoken() -> nn.Module:
 
 def untold() -> nn.Module:
     return Untold()
+
+
+def small(vocabulary: int = 8) -> nn.Module:
+    return SmallTextToImage((3, 16, 16), vocabulary, 8, widths=(8, 16), width=16, heads=2).drawn()
 
 
 def nearest() -> nn.Module:

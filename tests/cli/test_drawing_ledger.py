@@ -16,6 +16,8 @@ from expunge.changes.weights import digest_of
 from expunge.cli.main import app
 from expunge.ledger.material import Material
 from expunge.ledger.measuring import Subject, stand_in
+from expunge.ledger.scope import Scope
+from expunge.recipe import Role
 from expunge.run import Run
 from expunge.run_file.reading import read
 from expunge.signals.denoising import denoising_losses
@@ -86,11 +88,49 @@ def test_the_stand_in_of_sentences_that_are_all_gone_is_being_told_nothing(
     rows = loaded.requests[0].target.rows(material.train_table)
     gone = torch.zeros(len(material.train), dtype=torch.bool)
     gone[rows] = True
-    whole = Subject("r", "digit", rows, none)
+    whole, silent = (Subject("r", "digit", rows, none, text) for text in ("three", ""))
     assert stand_in(material, material.model, whole, gone, Run())[1] == "told nothing"
+    assert stand_in(material, material.model, silent, gone, Run())[1] == "held-out rows"
     gone[rows[0]] = False  # a sentence stays
-    some = Subject("r", "digit", rows[1:], none)
+    some = Subject("r", "digit", rows[1:], none, "three")
     assert stand_in(material, material.model, some, gone, Run())[1] == "held-out rows"
+
+
+def test_sentences_that_only_sealed_rows_said_are_shown_to_nobody(
+    drawing: Drawing, tmp_path: Path
+) -> None:
+    (tmp_path / "more.txt").write_text("a")
+    tables: dict[str, Any] = {**write_captioned(tmp_path), "prompts": "more.txt"}
+    loaded = read(drawing(CAPTIONED, data=tables))
+    material = Material.of(loaded)
+    gone = torch.zeros(len(material.train), dtype=torch.bool)
+    gone[loaded.requests[0].target.rows(material.train_table)] = True
+    nobody = torch.zeros(len(material.held_out), dtype=torch.bool)
+    before, after = (
+        list(m.data[Role.PROMPTS].ids) for m in (material, material.without(gone, nobody))
+    )
+    assert set(before) - set(after) == {"a three"} and "a" in after
+
+
+def test_words_that_the_rows_do_not_say_are_refused(
+    drawing: Drawing, ledger: Callable[..., Result], tmp_path: Path
+) -> None:
+    ledger("register", "digits", drawing(CAPTIONED, data=write_captioned(tmp_path)))
+    words = ["--where", "digit=three", "--text", "four", "--anchor", "eight"]
+    given = ledger("request", "digits", *words).output.partition(":")[0]
+    assert CliRunner().invoke(app, ["ledger", "run"]).exit_code == 1
+    said = ledger("show", given).output
+    assert "state: failed" in said and "speaks of 'four'" in " ".join(said.split())
+
+
+def test_scopes_without_words_are_written_as_they_were(tmp_path: Path) -> None:
+    """The same bytes and digest as before there were texts, so that a retry is known again."""
+    plain = Scope("some", "label", ("3",), "8")
+    assert b"text" not in plain.to_bytes() and Scope.of_bytes(plain.to_bytes()) == plain
+    told = Scope("some", "label", ("3",), "8", "three")
+    assert Scope.of_bytes(told.to_bytes()) == told
+    digests = {scope.request().digest() for scope in (plain, told, replace(told, text="two"))}
+    assert len(digests) == 3
 
 
 def weights_of(ledger: Callable[..., Result], folder: Path, version: int) -> str:

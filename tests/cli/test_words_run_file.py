@@ -22,6 +22,7 @@ from expunge.data.canvas import SMALL, Canvas
 from expunge.errors import ExpungeError
 from expunge.families.diffusion import TextDiffusion
 from expunge.families.diffusion_folder import DiffusionFolder
+from expunge.models.denoisers import SmallTextToImage
 from expunge.recipe import Role
 from expunge.run_file.reading import read
 from expunge.storage import read_tensors, write_tensors
@@ -149,6 +150,11 @@ def folder_run(tmp_path: Path, **changes: object) -> Path:
     draws = torch.Generator().manual_seed(0)
     own = {
         "what": ["cat", "dog"] * 4,
+        "subject": ["a cat", "a dog"] * 4,
+        "label": ["a cat", "a dog"] * 4,
+        "kind": ["x", "y"] * 4,
+        "gap": ["a cat", None] * 4,
+        "list": [["a cat"]] * 8,
         "caption": ["a cat", "a dog"] * 4,
         "image": torch.rand(8, 3, 16, 16, generator=draws).tolist(),
     }
@@ -172,11 +178,16 @@ def folder_run(tmp_path: Path, **changes: object) -> Path:
 
 def test_a_folder_of_diffusers_is_forgotten_and_written_as_one(tmp_path: Path) -> None:
     folder = written(tmp_path / "sd")
-    (folder / "model_index.json").write_text("{}")
-    (folder / "safety_checker").mkdir()
-    write_tensors(folder / "safety_checker" / "model.safetensors", {"a": torch.ones(1)})
+    parts = {"safety_checker": ["a", "b"], "unet": ["a", "b"], "_class_name": "Pipeline"}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    (folder / "tokenizer").rename(tmp_path / "shared")
+    (folder / "tokenizer").symlink_to(tmp_path / "shared")
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"pickled")
-    write_tensors(folder / "pruned.safetensors", {"a": torch.ones(1)})
+    for place in ("safety_checker", "checkpoint-500/unet", "."):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / place / "model.safetensors", {"a": torch.ones(1)})
+    (folder / "images").mkdir()
+    (folder / "images" / "1.txt").write_text("a photo of somebody")
     file = folder_run(tmp_path)
     found = invoked("forget", file, "--keep-at-least", "0", "--json", tmp_path / "f.json")
     assert found.exit_code == 0, found.exception
@@ -187,12 +198,24 @@ def test_a_folder_of_diffusers_is_forgotten_and_written_as_one(tmp_path: Path) -
     assert figures(tmp_path / "f.json")["model"] == digest_of(made.model())
     assert digest_of(made.model()) != digest_of(DiffusionFolder(folder).model())
     assert (made.folder / "safety_checker" / "model.safetensors").exists()
-    assert (made.folder / "model_index.json").exists()
-    assert not list(made.folder.rglob("*.bin")) and not list(made.folder.glob("*.safetensors"))
+    assert {path.name for path in made.folder.iterdir()} == {
+        *("model_index.json", "safety_checker", "scheduler", "text_encoder", "tokenizer"),
+        *("unet", "vae"),
+    }
+    assert not list(made.folder.rglob("*.bin"))
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert history["method"]["parameters"]["aligned"] == {"name": "all-tokens"}
     measured = invoked("evaluate", file, "--weights", made.folder)
     assert measured.exit_code == 0, measured.exception
+
+
+def test_of_a_guarded_model_no_folder_is_written(tmp_path: Path) -> None:
+    written(tmp_path / "sd")
+    found = invoked("forget", folder_run(tmp_path, method={"name": "safe-latent"}))
+    assert found.exit_code == 0, found.exception
+    assert "Deletion state: suppressed" in found.output
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "checkpoint").exists()
 
 
 def test_folders_of_diffusers_say_what_they_are(tmp_path: Path) -> None:
@@ -215,6 +238,69 @@ def test_folders_of_diffusers_say_what_they_are(tmp_path: Path) -> None:
     assert digest_of(untrained.unet) != digest_of(given.unet)
     assert digest_of(untrained.vae) == digest_of(given.vae)
     assert digest_of(untrained) == digest_of(DiffusionFolder(tmp_path / "sd").untrained(3))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"caption": "gap"}, "data.train: Row 2 has the caption None; one sentence is expected"),
+        ({"caption": "list"}, "Row 1 has the caption .'a cat'.; one sentence"),
+        ({"caption": "caption", "label": "knd"}, "has no column 'knd'"),
+        ({"caption": "caption", "label": "kind"}, "the label 'x', which is no integer"),
+    ],
+)
+def test_captions_are_sentences_and_labels_are_asked_for(
+    columns: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    written(tmp_path / "sd")
+    file = folder_run(tmp_path)
+    content = yaml.safe_load(file.read_text())
+    content["data"] = {n: {"source": "pets.parquet", "columns": columns} for n in content["data"]}
+    file.write_text(yaml.safe_dump(content))
+    found = invoked("forget", file)
+    with pytest.raises(ExpungeError, match=said):
+        raise found.exception or AssertionError(found.output)
+
+
+def test_a_column_called_subject_or_label_may_hold_the_captions(tmp_path: Path) -> None:
+    written(tmp_path / "sd")
+    for column in ("subject", "label"):
+        file = folder_run(tmp_path)
+        content = yaml.safe_load(file.read_text())
+        part = {"source": "pets.parquet", "columns": {"caption": column}}
+        content["data"] = {"train": part, "test": part}
+        file.write_text(yaml.safe_dump(content))
+        loaded = read(file)
+        assert loaded.deployment.data[Role.PROMPTS].ids == ["a cat", "a dog"]
+        assert loaded.deployment.train.fields == {"image", "prompt"}
+
+
+def test_a_token_without_an_embedding_is_said_before_any_work(tmp_path: Path) -> None:
+    network = SmallTextToImage((3, 16, 16), 8, 8, widths=(8, 16), width=16, heads=2)(0)
+    write_tensors(tmp_path / "small.safetensors", stored_tensors(network))
+    model = {
+        "builder": "tests.cli.known_denoisers:small",
+        "weights": "small.safetensors",
+        "family": "text-to-image",
+        "family_arguments": {"tokens": {"words": ["a", "cat", "dog", "hat", "gnu"], "length": 8}},
+    }
+    (tmp_path / "more.txt").write_text("a gnu")
+    file = folder_run(tmp_path, model=model)
+    assert len(read(file).deployment.train) == 8
+    content = yaml.safe_load(file.read_text())
+    wrong = {**content, "data": {**content["data"], "prompts": "more.txt"}}
+    for key, said in ((wrong, "more.txt: It has the token 7"), (content, "'gnu' has the token 7")):
+        changed = json.loads(json.dumps(key))
+        if key is content:
+            changed["requests"][0]["anchor"] = "gnu"
+        model["arguments"] = {"vocabulary": 7}
+        changed["model"] = model
+        few = SmallTextToImage((3, 16, 16), 7, 8, widths=(8, 16), width=16, heads=2)(0)
+        write_tensors(tmp_path / "small.safetensors", stored_tensors(few))
+        file.write_text(yaml.safe_dump(changed))
+        found = invoked("forget", file)
+        with pytest.raises(ExpungeError, match=said):
+            raise found.exception or AssertionError(found.output)
 
 
 def test_the_example_is_the_shipped_canvas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

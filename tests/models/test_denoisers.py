@@ -13,6 +13,7 @@ from expunge.families.diffusion_folder import DiffusionFolder
 from expunge.families.diffusion_sampling import DDIM
 from expunge.models.denoisers import LabelUNet, SmallTextToImage
 from expunge.run import Run
+from expunge.storage import read_tensors, write_tensors
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_numbers() -> None:
@@ -70,7 +71,32 @@ def test_folders_that_are_not_whole(tmp_path: Path) -> None:
     config.write_text("{")
     with pytest.raises(IntegrityError, match="cannot be read"):
         DiffusionFolder(folder).family()
-    [weights] = (folder / "unet").glob("*.safetensors")
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(IntegrityError, match="The part 'unet'"):
-        DiffusionFolder(folder).model()
+    for part in ("unet", "text_encoder"):
+        [weights] = (folder / part).glob("*.safetensors")
+        whole = weights.read_bytes()
+        tensors = read_tensors(weights)
+        lost = sorted(name for name in tensors if name.endswith("weight"))[-1]
+        kept = {name: tensor for name, tensor in tensors.items() if name != lost}
+        weights.unlink()
+        write_tensors(weights, kept, {"format": "pt"})
+        with pytest.raises(IntegrityError, match=f"'{part}' of .* lack '.*weight', or have it in"):
+            DiffusionFolder(folder).model()
+        weights.write_bytes(whole[:1000])
+        with pytest.raises(IntegrityError, match=f"The part '{part}' .* cannot be read"):
+            DiffusionFolder(folder).model()
+        weights.write_bytes(whole)
+
+
+def test_configs_of_older_folders_and_odd_ones(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    vae, unet = folder / "vae" / "config.json", folder / "unet" / "config.json"
+    said = json.loads(vae.read_text())
+    vae.write_text(json.dumps({n: v for n, v in said.items() if n != "scaling_factor"}))
+    latents = DiffusionFolder(folder).family().latents
+    assert latents is not None and latents.scale == 0.18215
+    its = json.loads(unet.read_text())
+    unet.write_text(json.dumps({**its, "sample_size": [8, 12]}))
+    assert DiffusionFolder(folder).family().shape == (3, 16, 24)
+    unet.write_text(json.dumps({**its, "sample_size": None}))
+    with pytest.raises(IntegrityError, match="lack something, or have it in another form"):
+        DiffusionFolder(folder).family()

@@ -43,9 +43,9 @@ STATES = {
     DeletionState.RETRAINED: "Deletion state: retrained without the forgotten rows. The original "
     "weights still hold them; remove these once the new model is in use.",
     DeletionState.SUPPRESSED: "Deletion state: suppressed. model.safetensors holds the weights as "
-    "they were, which know what is refused; only behind the stored refusals is it kept back. "
-    "Change the weights by the deadline, and then destroy the refusals: they are made from the "
-    "forgotten rows.",
+    "they were, which know what is refused; only behind the guards and refusals that are stored "
+    "beside it is it kept back, and no `checkpoint` is written. Change the weights by the "
+    "deadline, and then destroy these: some are made from the forgotten rows.",
     DeletionState.EXACT: "Deletion state: exact, as far as is certified below. The original "
     "weights still hold the forgotten rows; remove these once the new model is in use.",
     DeletionState.EDITED: "Deletion state: edited, base kept. The base and the changes together "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import __version__
-from expunge.changes.deletion import certified_of, deletion_state
+from expunge.changes.deletion import DeletionState, certified_of, deletion_state
 from expunge.changes.guarded import unguarded
 from expunge.changes.history import History, Served
 from expunge.changes.kinds import Change, acts_on
@@ -46,8 +46,9 @@ def store(loaded: Loaded) -> None:
     """Write one file for each change, the model with its record where it has one, and last
     ``history.json``, which lists them.
 
-    A model that was read from a checkpoint is also written as one. Of a guarded model its weights
-    are written, which the guard leaves as they were; its file is among those of the changes, and so
+    A model that was read from a checkpoint is also written as one, save where its weights still
+    know what is refused: as a folder nothing would keep it back. Of a guarded model its weights are
+    written, which the guard leaves as they were; its file is among those of the changes, and so
     is that of a redaction, which whoever serves the model has to apply.
 
     Raises:
@@ -58,7 +59,8 @@ def store(loaded: Loaded) -> None:
         save(change, loaded.out / name)
     model = unguarded(loaded.deployment.model)
     write_tensors(loaded.out / MODEL, stored_tensors(model), {"digest": digest_of(model)})
-    if loaded.checkpoint is not None:
+    suppressed = deletion_state(loaded.deployment.history) is DeletionState.SUPPRESSED
+    if loaded.checkpoint is not None and not suppressed:
         loaded.checkpoint.save(model, loaded.out / CHECKPOINT)
     record = record_now(loaded)
     if record is not None:

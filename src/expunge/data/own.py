@@ -39,7 +39,8 @@ class OwnRows:
     target, or prompts and their answers.
 
     ``classes`` are the texts of the labels in their order, where the table holds texts; ``inputs``
-    the fields of ``samples`` that hold the input. ``notes`` say what was left out.
+    the fields of ``samples`` that hold the input. ``notes`` say what was left out. ``captions`` are
+    the sentences that pictures are drawn from, one a row, where the table has some.
     """
 
     table: datasets.Dataset
@@ -47,6 +48,7 @@ class OwnRows:
     inputs: tuple[str, ...]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 def read_rows(
@@ -60,8 +62,8 @@ def read_rows(
     """A table and its rows as tensors: the input, and ``label``, ``target`` or ``labels``.
 
     Args:
-        source: ``digits``, ``mnist-5k``, ``emoji``, a path relative to ``folder``, or a fetched set
-            of ``expunge data``.
+        source: ``digits``, ``mnist-5k``, ``emoji``, ``emoji-canvas``, a path relative to
+            ``folder``, or a fetched set of ``expunge data``.
         split: keep the rows whose column ``split`` holds this; of a folder that was saved from a
             ``DatasetDict``, the table of this name.
         columns: the user's names; a shipped set has its own.
@@ -80,6 +82,7 @@ def read_rows(
         raise ExpungeError(f"The table {source} has no row; at least one is expected.")
     if columns.of_language:
         return _prompted(opened, columns, encoder)
+    captions = () if columns.caption is None else _captions(opened, columns)
     texts = columns.classes or tuple(classes)
     if columns.target is not None or not isinstance(opened[0].get(columns.label), str):
         texts = columns.classes
@@ -93,7 +96,26 @@ def read_rows(
     elif _classed(opened, columns):
         answer = {"label": torch.tensor(list(table["label"][:]))}
     tensors = {**inputs.fields, **answer}
-    return OwnRows(table, samples(table, tensors), tuple(inputs.fields), texts, inputs.notes)
+    fields = tuple(inputs.fields)
+    return OwnRows(table, samples(table, tensors), fields, texts, inputs.notes, captions)
+
+
+def _captions(opened: datasets.Dataset, columns: Columns) -> tuple[str, ...]:
+    """The sentence of every row.
+
+    Raises:
+        ExpungeError: the column is not there, or a row has no sentence.
+    """
+    assert columns.caption is not None  # the only caller asked
+    _needed(opened, columns.caption)
+    found = list(opened[columns.caption])
+    for row, value in enumerate(found):
+        if not isinstance(value, str):
+            raise ExpungeError(
+                f"Row {row + 1} has the caption {_short(value)}; one sentence is expected with "
+                "every picture. Write it, or drop the row."
+            )
+    return tuple(found)
 
 
 def _prompted(opened: datasets.Dataset, columns: Columns, encoder: Encoder | None) -> OwnRows:
@@ -135,7 +157,8 @@ def _shipped(source: str, split: str | None, columns: Columns) -> OwnRows:
     table = module.load(split)
     tensors: Mapping[str, Tensor] = module.tensors(table)
     inputs = tuple(name for name in tensors if name != "label")
-    return OwnRows(table, samples(table, tensors), inputs)
+    captions = tuple(table["caption"][:]) if "caption" in table.column_names else ()
+    return OwnRows(table, samples(table, tensors), inputs, captions=captions)
 
 
 def samples(table: datasets.Dataset, tensors: Mapping[str, Tensor]) -> TensorSamples:
@@ -242,7 +265,8 @@ def read_columns(columns: Columns) -> tuple[str | None, ...]:
         return columns.prompt, columns.answer, columns.text
     inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
     if columns.caption is not None:
-        return (*inputs, columns.caption)
+        label = (columns.label,) if {"label", "classes"} & columns.given else ()
+        return (*inputs, columns.caption, *label)
     if columns.target is None:
         return (*inputs, columns.label)
     return (
@@ -271,7 +295,10 @@ def _classed(table: datasets.Dataset, columns: Columns) -> bool:
     """Whether rows have a class; what is drawn from a sentence may do without."""
     if columns.target is not None or columns.of_language:
         return False
-    return columns.caption is None or columns.label in table.column_names
+    if columns.caption is None or {"label", "classes"} & columns.given:
+        return True
+    feature = table.features.get(columns.label)
+    return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint"))
 
 
 def _with_column(table: datasets.Dataset, name: str, values: Sequence[object]) -> datasets.Dataset:

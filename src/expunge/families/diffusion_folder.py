@@ -7,20 +7,22 @@ latents, ``vae``. Code that a folder brings is never run, and only safetensors a
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from expunge.changes.weights import parameters_of
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.diffusion import Latents, NoiseSchedule, TextDiffusion
 from expunge.families.prompts import FolderTokens
-from expunge.models.checkpoint import COPIED, INDEX
+from expunge.models.checkpoint import COPIED
 from expunge.models.denoisers import TextToImage
 
 PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
@@ -28,7 +30,19 @@ PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
 CHANGED = ("unet", "text_encoder", "vae")
 """Parts whose weights are written anew."""
 
+INDEX = "model_index.json"
+"""What the parts are, as pipelines of diffusers read it."""
+
+TOP = (INDEX, "LICENSE", "LICENSE.md")
+"""Files beside the parts that go along with a changed model."""
+
 WEIGHTS = ".safetensors"
+
+PLAIN: Mapping[str, bool] = MappingProxyType({"use_safetensors": True, "low_cpu_mem_usage": False})
+"""How diffusers reads a part: whole, so that it says what is missing."""
+
+LATENT_SCALE = 0.18215
+"""Of autoencoders whose configs say none, as those of the first Stable Diffusion."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class DiffusionFolder:
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextModel
 
-        unet = self._part(UNet2DConditionModel, "unet", use_safetensors=True)
+        unet = self._part(UNet2DConditionModel, "unet", **PLAIN)
         texts = self._part(CLIPTextModel, "text_encoder", use_safetensors=True)
         return TextToImage(unet, texts, self._autoencoder()).eval()
 
@@ -109,21 +123,23 @@ class DiffusionFolder:
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model as a folder of the same layout, in float32.
 
-        Tokenizer, scheduler and texts are copied, and of further parts (a safety checker, an image
-        processor) their safetensors, too: no request changes these. The folder must not be there;
-        it appears whole or not at all.
+        Tokenizer and scheduler are copied, and further parts that ``model_index.json`` lists (a
+        safety checker, an image processor) with their safetensors: no request changes these.
+        Nothing else goes along: training states, pictures or the model in one file would still hold
+        what was forgotten. The folder must not be there; it appears whole or not at all.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
             made = Path(partial) / folder.name
-            for path in sorted(self.folder.rglob("*")):
-                where = path.relative_to(self.folder)
-                weights = path.suffix == WEIGHTS or path.name.endswith(INDEX)
-                # weights beside the parts are the whole model in one file, as it was
-                further = len(where.parts) > 1 and where.parts[0] not in CHANGED
-                if path.is_file() and (further if weights else path.suffix in COPIED):
-                    (made / where).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, made / where)
+            made.mkdir()
+            for name in TOP:
+                if (self.folder / name).is_file():
+                    shutil.copyfile(self.folder / name, made / name)
+            for name in self._further():
+                (made / name).mkdir()
+                for path in sorted((self.folder / name).iterdir()):
+                    if path.is_file() and path.suffix in (*COPIED, WEIGHTS):
+                        shutil.copyfile(path, made / name / path.name)
             for name in CHANGED:
                 if (self.folder / name).is_dir():
                     part: Any = model.get_submodule(name)
@@ -136,8 +152,18 @@ class DiffusionFolder:
 
         Raises:
             ExpungeError: the scheduler is not supported.
-            IntegrityError: a config cannot be read.
+            IntegrityError: a config cannot be read, or lacks what is needed.
         """
+        try:
+            return self._family()
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"The configs in {self.folder} lack something, or have it in another form "
+                f"({first_line(error)}); those of a text-to-image model as diffusers saves it are "
+                "expected."
+            ) from None
+
+    def _family(self) -> TextDiffusion:
         unet, scheduler = self._config("unet/config.json"), self._config(SCHEDULER)
         name = str(scheduler.get("_class_name", ""))
         if "beta_start" not in scheduler:
@@ -152,16 +178,17 @@ class DiffusionFolder:
             str(scheduler.get("beta_schedule", "linear")),
             str(scheduler.get("prediction_type", "epsilon")),
         )
-        side, channels = int(unet["sample_size"]), int(unet["in_channels"])
+        size, channels = unet["sample_size"], int(unet["in_channels"])
+        height, width = (size, size) if isinstance(size, int) else map(int, size)
         latents = None
         if (self.folder / "vae").is_dir():
             vae = self._config("vae/config.json")
             factor = 2 ** (len(vae["block_out_channels"]) - 1)
-            latents = Latents(channels, factor, float(vae["scaling_factor"]))
-            side, channels = side * factor, int(vae["in_channels"])
+            latents = Latents(channels, factor, float(vae.get("scaling_factor", LATENT_SCALE)))
+            height, width, channels = height * factor, width * factor, int(vae["in_channels"])
         length = int(self._config("text_encoder/config.json")["max_position_embeddings"])
         tokens = FolderTokens(length=length, folder=self.folder / "tokenizer")
-        shape = (channels, side, side)
+        shape = (channels, height, width)
         return TextDiffusion(shape, schedule, tokens=tokens, latents=latents)
 
     def _autoencoder(self) -> nn.Module | None:
@@ -169,24 +196,38 @@ class DiffusionFolder:
 
         if not (self.folder / "vae").is_dir():
             return None
-        return self._part(AutoencoderKL, "vae", use_safetensors=True).requires_grad_(False)
+        return self._part(AutoencoderKL, "vae", **PLAIN).requires_grad_(False)
 
     def _architecture(self) -> object:
         """Names and shapes of all weights."""
         return {name: p.shape for name, p in parameters_of(self.model()).items()}
 
+    def _further(self) -> list[str]:
+        """The folders that go along with a changed model as they are."""
+        index = self._config(INDEX) if (self.folder / INDEX).is_file() else {}
+        names = {"tokenizer", "scheduler", *index} - set(CHANGED)
+        return sorted(name for name in names if (self.folder / name).is_dir())
+
     def _part(self, kind: Any, name: str, **options: Any) -> nn.Module:
         try:
             with _quiet():
-                found: nn.Module = kind.from_pretrained(
-                    self.folder / name, local_files_only=True, **options
+                found, said = kind.from_pretrained(
+                    self.folder / name, local_files_only=True, output_loading_info=True, **options
                 )
-        except (OSError, ValueError, RuntimeError) as error:
+                made: nn.Module = found.float().eval()
+        except READING as error:
             raise IntegrityError(
                 f"The part {name!r} of {self.folder} cannot be read ({first_line(error)}); a "
                 "config and whole weights in safetensors are expected. Save the model again."
             ) from None
-        return found.float().eval()
+        # else numbers that were drawn would stand in their place, without a word
+        wrong = sorted(map(str, [*said["missing_keys"], *said["mismatched_keys"]]))
+        if wrong:
+            raise IntegrityError(
+                f"The weights of the part {name!r} of {self.folder} lack {wrong[0]!r}, or have it "
+                "in another shape; save the model again."
+            )
+        return made
 
     def _config(self, name: str) -> dict[str, Any]:
         path = self.folder / name
@@ -201,6 +242,17 @@ class DiffusionFolder:
 
 
 SCHEDULER = "scheduler/scheduler_config.json"
+
+READING = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    ImportError,
+    NotImplementedError,
+    SafetensorError,
+)
+"""What the two libraries raise where a part cannot be read."""
 
 
 def is_diffusion_folder(folder: Path) -> bool:

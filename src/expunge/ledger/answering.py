@@ -28,6 +28,7 @@ from expunge.methods.guardrail import Guardrail
 from expunge.methods.presets import presets_of
 from expunge.methods.protocol import Method, Suppresses
 from expunge.requests import Request
+from expunge.run_file.words import check_words
 
 Given = Mapping[str, Any]
 """``name`` and ``parameters`` of a method in the place of the request's own."""
@@ -116,13 +117,16 @@ class _Making:
         """What a method answers on top of a history.
 
         Raises:
-            ExpungeError: the method cannot answer, or what it returns cannot be served.
+            ExpungeError: the model does not know its words, the method cannot answer, or what it
+                returns cannot be served.
         """
         with self.ledger.database.reading() as connection:
             row = request_row(connection, request)
         method, settings = self._method(row, given)
         material = self.standing.material
         asked = _asked(self.ledger, row)
+        train, table = material.train, material.train_table
+        check_words(asked, material.family, material.model, train, table)
         deployment = self.standing.deployment(
             past,
             guards=isinstance(method, Suppresses),

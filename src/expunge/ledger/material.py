@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from expunge.aggregation.protocol import Aggregation
@@ -22,10 +23,11 @@ from expunge.changes.weights import load_stored
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.abilities import Family
+from expunge.families.diffusion import TextDiffusion
 from expunge.ledger.canonical import canonical
 from expunge.ledger.keys import Keys
 from expunge.ledger.scope import HASH, among, hashes_of_rows
-from expunge.methods.presets import AtPreset, HasPreset, starting_point
+from expunge.methods.presets import AtPreset, HasPreset, fields_of, starting_point
 from expunge.methods.protocol import Method
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named
@@ -130,11 +132,20 @@ class Material:
         return method
 
     def without(self, gone: Tensor, held_out: Tensor) -> Self:
-        """The material without some training rows (n,) bool and some held-out rows (m,) bool."""
+        """The material without some training rows (n,) bool and some held-out rows (m,) bool, and
+        without the sentences that none but these training rows say."""
         train, table = _left(self.train, self.train_table, gone)
         held, held_table = _left(self.held_out, self.held_out_table, held_out)
+        data = dict(self.data)
+        if Role.PROMPTS in data and isinstance(self.family, TextDiffusion) and gone.any():
+            data[Role.PROMPTS] = _still_said(data[Role.PROMPTS], self.train, gone, self.family)
         return dataclasses.replace(
-            self, train=train, train_table=table, held_out=held, held_out_table=held_table
+            self,
+            train=train,
+            train_table=table,
+            held_out=held,
+            held_out_table=held_table,
+            data=data,
         )
 
     def with_weights(self, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -153,11 +164,23 @@ def _left(samples: Samples, table: Any, gone: Tensor) -> tuple[Samples, Named]:
     return samples.select(kept), table.select(kept.tolist())
 
 
+def _still_said(prompts: Samples, train: Samples, gone: Tensor, family: TextDiffusion) -> Samples:
+    """The sentences that a row which stays says, and those that no training row does."""
+
+    def tokens(samples: Samples) -> list[tuple[int, ...]]:
+        found = samples.batch(torch.arange(len(samples)), {family.told_by})[family.told_by]
+        return [tuple(row) for row in found.tolist()]
+
+    said = tokens(train)
+    staying = {one for one, left in zip(said, (~gone).tolist(), strict=True) if left}
+    lost = set(said) - staying
+    kept = [place for place, one in enumerate(tokens(prompts)) if one not in lost]
+    return prompts.select(torch.tensor(kept, dtype=torch.int64))
+
+
 def parameters_of(method: Method) -> dict[str, Any]:
     """The fields of a method as JSON values; those it starts from, where it stands at a preset."""
-    start: Any = starting_point(method)
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(start), default=str))
-    return values
+    return fields_of(starting_point(method))
 
 
 @dataclass(frozen=True)

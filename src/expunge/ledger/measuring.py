@@ -5,7 +5,7 @@ may belong to several requests. Where no oracle is trained, a stand-in says how 
 do that never saw the forgotten rows: chance where all rows of their class are gone, else the score
 of the model on held-out rows of the same class, else on all held-out rows. Of a language model it
 is how common the forgotten answers are among the rows that stay; of one that is told what to draw,
-where all rows of a condition are gone, how well it sees their noise when it is told nothing.
+where nothing that stays teaches it, how well it sees their noise when it is told nothing.
 """
 
 from collections import Counter
@@ -39,12 +39,14 @@ Against = Literal[
 
 @dataclass(frozen=True)
 class Subject:
-    """One request as it is measured: positions (n,) among training and among held-out rows."""
+    """One request as it is measured: positions (n,) among training and among held-out rows, and the
+    words that are not to be drawn, where it says some."""
 
     request: str
     kind: str
     train: Tensor
     held_out: Tensor
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,9 @@ def stand_in(
     family = material.family
     if isinstance(family, HasAnswers) and "labels" in material.train.fields:
         return _common(material.train, subject.train, gone), "how common the answers are"
-    if isinstance(family, LabelDiffusion | TextDiffusion) and family.drop > 0:
-        told = _told(material.train, family.told_by)
-        if len(subject.train) and not torch.isin(told[subject.train], told[~gone]).any():
-            losses = untold_losses(family, model, material.train.select(subject.train), run)
-            return float(losses.double().mean()), "told nothing"
+    if _untaught(family, material.train, subject, gone):
+        losses = untold_losses(family, model, material.train.select(subject.train), run)
+        return float(losses.double().mean()), "told nothing"
     held = _scored(family, model, material.held_out, run)
     free = torch.ones(len(held), dtype=torch.bool)
     free[subject.held_out] = False
@@ -152,11 +152,19 @@ def _common(train: Samples, named: Tensor, gone: Tensor) -> float:
     return sum(left[answers[row]] for row in named.tolist()) / (len(named) * left.total())
 
 
-def _told(samples: Samples, field: str) -> Tensor:
-    """A number (n,) for what each row is told, the same where it is the same: a label or tokens."""
-    conditions = samples.batch(torch.arange(len(samples)), {field})[field].tolist()
-    known: dict[str, int] = {}
-    return torch.tensor([known.setdefault(repr(one), len(known)) for one in conditions])
+def _untaught(family: Family, train: Samples, subject: Subject, gone: Tensor) -> bool:
+    """Whether nothing that stays teaches what a model is told for a request's rows: no row of the
+    same labels, or no sentence that speaks of its words. Sentences are told apart by the words
+    alone: one of its own says nothing of what others teach."""
+    if not len(subject.train):
+        return False
+    if isinstance(family, LabelDiffusion) and family.drop > 0:
+        labels = _labels(train)
+        return not bool(torch.isin(labels[subject.train], labels[~gone]).any())
+    if isinstance(family, TextDiffusion) and family.drop > 0 and subject.text:
+        told = train.batch((~gone).nonzero()[:, 0], {family.told_by})[family.told_by]
+        return not bool(family.speaking(told, subject.text).any())
+    return False
 
 
 def _labels(samples: Samples) -> Tensor:

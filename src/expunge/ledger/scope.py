@@ -65,13 +65,15 @@ class Scope:
     def to_bytes(self, metadata: Mapping[str, Any] = MappingProxyType({})) -> bytes:
         """The scope as canonical JSON, with what the user put beside it."""
         told = {**asdict(self), "values": list(self.values)}
+        if not self.text:  # as scopes were written before there were texts
+            del told["text"]
         return canonical({**told, "metadata": dict(metadata)})
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Self:
         """What :meth:`to_bytes` wrote."""
         found = json.loads(data)
-        values, text = tuple(found["values"]), found.get("text", "")  # older ones have no text
+        values, text = tuple(found["values"]), found.get("text", "")
         return cls(found["name"], found["column"], values, found["anchor"], text)
 
 

@@ -219,7 +219,7 @@ class Standing:
             scope = Scope.of_bytes(self.ledger.read(by_id[request]["scope"]))
             train = asked.target.rows(self.material.train_table)
             held_out = self.named_held_out(scope.target)
-            found.append(Subject(request, asked.target.kind, train, held_out))
+            found.append(Subject(request, asked.target.kind, train, held_out, scope.text))
         return found
 
     def named_held_out(self, named: Rows) -> Tensor:

@@ -79,7 +79,7 @@ def judge_of(part: JudgePart, folder: Path, family: Family, rows: TensorSamples)
 
 def _conditions(family: Family, told: Tensor, rows: TensorSamples) -> Tensor | None:
     """What the model is told for each class (n,): its label; of sentences those of real pictures of
-    the class, each of them as often as the others.
+    the class in turn, as many as there are drawings.
 
     Raises:
         ExpungeError: there is no sentence of a class.

@@ -27,7 +27,7 @@ from expunge.deployment import Deployment
 from expunge.descent.optimisers import AdamW
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.abilities import Family, HasAnswers
-from expunge.families.diffusion import Diffusion, LabelDiffusion, TextDiffusion, different
+from expunge.families.diffusion import LabelDiffusion, TextDiffusion
 from expunge.families.diffusion_folder import DiffusionFolder, is_diffusion_folder
 from expunge.learning.supervised.plain import Plain
 from expunge.methods.presets import AtPreset, HasPreset
@@ -44,6 +44,7 @@ from expunge.run_file.probing import check_told, probed
 from expunge.run_file.records import read_record
 from expunge.run_file.repeated import check_repeated
 from expunge.run_file.weights import check_weight, with_stored_weights
+from expunge.run_file.words import check_tokens, check_words, sentences_of
 from expunge.signals.drawings import Judge
 from expunge.storage import read_header
 
@@ -55,9 +56,6 @@ PRESET, PAPER, RUN_FILE = "preset", "paper's defaults", "run file"
 
 Folder = Checkpoint | DiffusionFolder
 """A model with its weights in a folder: of ``transformers``, or of ``diffusers``."""
-
-CAPTION = "caption"
-"""The column of sentences of a set that has its own columns."""
 
 STORED_HALF = 1e-2
 """The share by which a weight may differ after it was stored in half precision (bfloat16)."""
@@ -246,8 +244,8 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     family = _completed(family, file, folder, checkpoint, tables["data.train"], units)
     if isinstance(family, LabelDiffusion):
         check_told("data.train", tables["data.train"].samples, family)
-    tables = _told(file, tables, family)
-    requests = _requests(file, tables["data.train"], family)
+    tables = _told(file, tables, family, model)
+    requests = _requests(file, tables["data.train"], family, model)
     for name, rows in tables.items():
         family = probed(name, rows.samples, model, family)
     recipe = None
@@ -264,7 +262,7 @@ def _with_model(file: RunFile, folder: Path, source: _Source) -> Loaded:
     if validation is not None:
         held[Role.VALIDATION] = validation.samples
     if isinstance(family, TextDiffusion):
-        held[Role.PROMPTS] = _prompts(file, folder, train, family)
+        held[Role.PROMPTS] = _prompts(file, folder, train, family, model)
     deployment = Deployment(
         model,
         family,
@@ -534,7 +532,9 @@ def _drawn_by(family: Family, train: OwnRows) -> dict[str, Any]:
     return {"shape": tuple(images.shape[1:]), **named}
 
 
-def _told(file: RunFile, tables: Mapping[str, OwnRows], family: Family) -> dict[str, OwnRows]:
+def _told(
+    file: RunFile, tables: Mapping[str, OwnRows], family: Family, model: nn.Module
+) -> dict[str, OwnRows]:
     """The tables with the tokens of their sentences, where the model is told some.
 
     Raises:
@@ -551,35 +551,32 @@ def _told(file: RunFile, tables: Mapping[str, OwnRows], family: Family) -> dict[
             )
         return dict(tables)
     found = {}
-    for name, part in _parts(file).items():
-        rows, column = tables[name], part.columns.caption or CAPTION
-        if column not in rows.table.column_names:
+    for name, rows in tables.items():
+        if not rows.captions:
             raise ExpungeError(
                 f"A text-to-image model is told a sentence with every picture, and {name} names "
                 "none; give `columns.caption`."
             )
-        texts = [str(text) for text in rows.table[column][:]]
-        every = list(dict.fromkeys(texts))
         try:
-            tokens = family.conditions(every)
+            told = sentences_of(rows.captions, family)
         except ExpungeError as error:
             raise ExpungeError(f"{name}: {error}") from None
-        place = {text: row for row, text in enumerate(every)}
-        told = tokens[torch.tensor([place[text] for text in texts])]
+        check_tokens(name, told, model)
         samples = rows.samples.with_column(family.told_by, told)
         found[name] = dataclasses.replace(rows, samples=samples)
     return found
 
 
-def _prompts(file: RunFile, folder: Path, train: OwnRows, family: TextDiffusion) -> TensorSamples:
+def _prompts(
+    file: RunFile, folder: Path, train: OwnRows, family: TextDiffusion, model: nn.Module
+) -> TensorSamples:
     """Every sentence that the model is asked with, once: those of the training rows, and those of
     the file.
 
     Raises:
         ExpungeError: the file cannot be read, or the model does not know a word of it.
     """
-    column = file.data.train.columns.caption or CAPTION
-    texts = [str(text) for text in train.table[column][:]]
+    texts = list(train.captions)
     if file.data.prompts is not None:
         path = folder / file.data.prompts
         try:
@@ -589,7 +586,12 @@ def _prompts(file: RunFile, folder: Path, train: OwnRows, family: TextDiffusion)
                 f"data.prompts {path} cannot be read ({first_line(error)}); a text file with a "
                 "sentence on each line is expected."
             ) from None
-        texts += [line.strip() for line in lines if line.strip()]
+        more = tuple(line.strip() for line in lines if line.strip())
+        try:
+            check_tokens("It", sentences_of(more, family), model)
+        except ExpungeError as error:
+            raise ExpungeError(f"data.prompts {path}: {error}") from None
+        texts += more
     every = list(dict.fromkeys(texts))
     return TensorSamples(every, every, {family.told_by: family.conditions(every)})
 
@@ -601,7 +603,9 @@ def _class_texts(train: OwnRows, family: Family) -> tuple[str, ...]:
     return train.classes
 
 
-def _requests(file: RunFile, rows: OwnRows, family: Family) -> tuple[Request, ...]:
+def _requests(
+    file: RunFile, rows: OwnRows, family: Family, model: nn.Module
+) -> tuple[Request, ...]:
     """The requests of the file, each known to name training rows; nothing is asked twice."""
     found: list[Request] = []
     train, texts = file.data.train, _class_texts(rows, family)
@@ -627,8 +631,7 @@ def _requests(file: RunFile, rows: OwnRows, family: Family) -> tuple[Request, ..
             raise ExpungeError(f"data.train ({train.source}{split}): {error}") from None
         if isinstance(family, TextDiffusion):
             request = dataclasses.replace(request, labels=_whole_classes(request, rows))
-        _check_text(request, family, rows)
-        _check_anchor(request, family)
+        check_words(request, family, model, rows.samples, rows.table)
         found.append(request)
     if train.columns.of_language:
         check_repeated(found, rows.table, read_columns(train.columns))
@@ -644,49 +647,6 @@ def _whole_classes(request: Request, rows: OwnRows) -> tuple[int, ...]:
     left = torch.ones(len(labels), dtype=torch.bool)
     left[request.target.rows(rows.table)] = False
     return tuple(sorted(set(labels.tolist()) - set(labels[left].tolist())))
-
-
-def _check_text(request: Request, family: Family, rows: OwnRows) -> None:
-    """Refuse words that the model is never told, before any work.
-
-    Raises:
-        ExpungeError: the model is told no sentences, or no sentence of a training row that the
-            request names speaks of the words.
-    """
-    if not request.text:
-        return
-    if not isinstance(family, TextDiffusion):
-        raise ExpungeError(
-            f"The request {request.name!r} has the text {request.text!r}; models of the family "
-            f"{family.name!r} are told no sentences. Leave it out."
-        )
-    told = rows.samples.columns[family.told_by][request.target.rows(rows.table)]
-    if not bool(family.speaking(told, request.text).any()):
-        raise ExpungeError(
-            f"No sentence of the {len(told)} training rows that {request.name!r} names speaks of "
-            f"{request.text!r}; say the words as the sentences do, or name the rows that show it."
-        )
-
-
-def _check_anchor(request: Request, family: Family) -> None:
-    """Refuse an anchor that the model cannot draw, before any work.
-
-    Raises:
-        ExpungeError: the model is told nothing, does not know the anchor, or is to forget it.
-    """
-    if request.anchor is None:
-        return
-    classes = family.classes if isinstance(family, LabelDiffusion) else ()
-    if not isinstance(family, Diffusion):
-        raise ExpungeError(
-            f"The request {request.name!r} has the anchor {request.anchor!r}; models of the family "
-            f"{family.name!r} are not told what to draw. Leave it out."
-        )
-    family.conditions([request.anchor])
-    for label in request.labels if classes else ():
-        different(classes[label], request.anchor)
-    if request.text:
-        different(request.text, request.anchor)
 
 
 def _class_index(part: RequestPart, value: str, classes: tuple[str, ...]) -> str:
