@@ -49,6 +49,14 @@ def test_every_cell_is_there_at_any_width(seed: int) -> None:
     assert terminal.width == width
 
 
+def test_a_width_that_is_asked_for_is_kept_where_it_can_be() -> None:
+    file = io.StringIO()
+    words = "a sentence of several words that can be broken"
+    Terminal(file=file, width=150).print(table("t", ["", "b"], [[words, words]]), width=60)
+    assert max(map(len, file.getvalue().splitlines())) <= 60
+    assert file.getvalue().split().count("broken") == 2
+
+
 def test_sentences_stand_below_the_tables_unbroken_and_as_they_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -36,20 +36,17 @@ class Terminal(Console):
     def print(self, *objects: Any, **more: Any) -> None:
         """Print; a single table at the width that it needs."""
         if len(objects) == 1 and isinstance(objects[0], Table):
-            with self._room_for(objects[0]):
+            with self._room_for(objects[0], more.pop("width", None) or self.width):
                 super().print(*objects, **more)
         else:
             super().print(*objects, **more)
 
     @contextmanager
-    def _room_for(self, shown: Table) -> Iterator[None]:
-        """The console as wide as a table at its narrowest, and the widths of its columns fixed
-        where they have to be broken: Rich would break them below their least."""
+    def _room_for(self, shown: Table, wanted: int) -> Iterator[None]:
+        """The console as wide as is wanted, or as a table is at its narrowest; and the widths of
+        its columns fixed where they have to be broken: Rich would break them below their least."""
         options = self.options.update(max_width=ROOM)
         natural = Measurement.get(self, options, shown).maximum
-        if natural <= self.width:
-            yield
-            return
         needs = [
             measure_renderables(self, options, [column.header, *column.cells])
             for column in shown.columns
@@ -59,20 +56,21 @@ class Terminal(Console):
         ]
         widths = [max(n.maximum, low) for n, low in zip(needs, least, strict=True)]
         between = natural - sum(widths)
-        while between + sum(widths) > self.width and widths != least:
+        while between + sum(widths) > wanted and widths != least:
             widest = max(
                 (i for i in range(len(widths)) if widths[i] > least[i]), key=lambda i: widths[i]
             )
             widths[widest] -= 1
-        before, self.width = self._width, max(self.width, between + sum(widths))
+        given = [column.width for column in shown.columns]
+        before, self.width = self._width, max(wanted, between + sum(widths))
         try:
             for column, width in zip(shown.columns, widths, strict=True):
                 column.width = width
             yield
         finally:
             self._width = before
-            for column in shown.columns:
-                column.width = None
+            for column, own in zip(shown.columns, given, strict=True):
+                column.width = own
 
 
 console = Terminal(highlight=False, markup=False, emoji=False)
