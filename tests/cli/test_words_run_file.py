@@ -334,3 +334,9 @@ def test_the_example_is_the_shipped_canvas(monkeypatch: pytest.MonkeyPatch, tmp_
     )
     assert len(loaded.deployment.train) == 8 * 32
     assert loaded.requests[0].labels == (few.objects.index("fish"),)
+
+
+def test_a_file_without_sentences_adds_none(words: Words, tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("\n \n", encoding="utf-8")
+    alone = read(words()).deployment.data[Role.PROMPTS]
+    assert read(words(data__prompts="none.txt")).deployment.data[Role.PROMPTS].ids == alone.ids

@@ -11,6 +11,7 @@ import yaml
 
 from expunge.cli.certificate import read_certificate
 from expunge.cli.output import JsonPath, console, table, write_json
+from expunge.data.prompts import lines_in
 from expunge.errors import ExpungeError, first_line
 from expunge.ledger.asking import ENDED
 from expunge.ledger.asking import cancel as withdraw
@@ -216,14 +217,7 @@ def _scope(
             raise ExpungeError(f"--where {given!r} was given; COLUMN=VALUE is expected.")
         found[column] = (*found.get(column, ()), value)
     if ids_file is not None:
-        try:
-            lines = ids_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ExpungeError(
-                f"{ids_file} cannot be read ({first_line(error)}); give a text file with an id in "
-                "every line."
-            ) from None
-        named = tuple(line.strip() for line in lines if line.strip())
+        named = tuple(line.strip() for line in lines_in(ids_file, "ids of", "id"))
         if not named:
             raise ExpungeError(f"{ids_file} holds no id; one in every line is expected.")
         found["id"] = (*found.get("id", ()), *named)

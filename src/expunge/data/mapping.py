@@ -114,6 +114,11 @@ class Columns(BaseModel):
         fields = type(self).model_fields
         return frozenset(n for n in fields if getattr(self, n) != fields[n].get_default())
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether rows are said to have a class."""
+        return bool({"label", "classes"} & self.given)
+
     @model_validator(mode="after")
     def _prompts_or_text(self) -> Self:
         """A line is a prompt and its answer, or a text."""
@@ -136,7 +141,7 @@ class Columns(BaseModel):
     @model_validator(mode="after")
     def _label_or_target(self) -> Self:
         """A row is learned for its class or for its numbers."""
-        if self.target is not None and {"label", "classes"} & self.given:
+        if self.target is not None and self.names_classes:
             raise ValueError("give `target`, or `label` and `classes`, not both")
         if self.target is not None and self.caption is not None:
             raise ValueError("`caption` is for models that draw, `target` for regressors; give one")

@@ -265,7 +265,7 @@ def read_columns(columns: Columns) -> tuple[str | None, ...]:
         return columns.prompt, columns.answer, columns.text
     inputs = (columns.input,) if isinstance(columns.input, str) else columns.input
     if columns.caption is not None:
-        label = (columns.label,) if {"label", "classes"} & columns.given else ()
+        label = (columns.label,) if columns.names_classes else ()
         return (*inputs, columns.caption, *label)
     if columns.target is None:
         return (*inputs, columns.label)
@@ -295,7 +295,7 @@ def _classed(table: datasets.Dataset, columns: Columns) -> bool:
     """Whether rows have a class; what is drawn from a sentence may do without."""
     if columns.target is not None or columns.of_language:
         return False
-    if columns.caption is None or {"label", "classes"} & columns.given:
+    if columns.caption is None or columns.names_classes:
         return True
     feature = table.features.get(columns.label)
     return isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint"))

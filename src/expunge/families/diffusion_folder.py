@@ -7,8 +7,7 @@ latents, ``vae``. Code that a folder brings is never run, and only safetensors a
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from expunge.changes.weights import parameters_of
 from expunge.errors import ExpungeError, IntegrityError, first_line
 from expunge.families.diffusion import Latents, NoiseSchedule, TextDiffusion
 from expunge.families.prompts import FolderTokens
-from expunge.models.checkpoint import COPIED
+from expunge.models.checkpoint import COPIED, quiet
 from expunge.models.denoisers import TextToImage
 
 PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
@@ -112,13 +111,13 @@ class DiffusionFolder:
         Raises:
             IntegrityError: it cannot be read, or is of another architecture.
         """
-        other = DiffusionFolder(folder)
-        if self._architecture() != other._architecture():
+        made = DiffusionFolder(folder).model()
+        if _shapes(made) != _shapes(self.untrained(0)):
             raise IntegrityError(
                 f"{folder} holds a model of another architecture than {self.folder}; one of the "
                 "same configs is expected."
             )
-        return other.model()
+        return made
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model as a folder of the same layout, in float32.
@@ -128,6 +127,8 @@ class DiffusionFolder:
         Nothing else goes along: training states, pictures or the model in one file would still hold
         what was forgotten. The folder must not be there; it appears whole or not at all.
         """
+        from diffusers.utils import logging
+
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
             made = Path(partial) / folder.name
@@ -143,7 +144,7 @@ class DiffusionFolder:
             for name in CHANGED:
                 if (self.folder / name).is_dir():
                     part: Any = model.get_submodule(name)
-                    with _quiet():
+                    with quiet(logging):
                         part.save_pretrained(made / name)
             made.rename(folder)
 
@@ -198,10 +199,6 @@ class DiffusionFolder:
             return None
         return self._part(AutoencoderKL, "vae", **PLAIN).requires_grad_(False)
 
-    def _architecture(self) -> object:
-        """Names and shapes of all weights."""
-        return {name: p.shape for name, p in parameters_of(self.model()).items()}
-
     def _further(self) -> list[str]:
         """The folders that go along with a changed model as they are."""
         index = self._config(INDEX) if (self.folder / INDEX).is_file() else {}
@@ -209,8 +206,10 @@ class DiffusionFolder:
         return sorted(name for name in names if (self.folder / name).is_dir())
 
     def _part(self, kind: Any, name: str, **options: Any) -> nn.Module:
+        from diffusers.utils import logging
+
         try:
-            with _quiet():
+            with quiet(logging):
                 found, said = kind.from_pretrained(
                     self.folder / name, local_files_only=True, output_loading_info=True, **options
                 )
@@ -260,21 +259,6 @@ def is_diffusion_folder(folder: Path) -> bool:
     return (folder / "model_index.json").is_file() or (folder / "unet").is_dir()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, transformers and diffusers print neither warnings nor progress bars."""
-    import diffusers.utils.logging as drawing
-    import transformers.utils.logging as telling
-
-    before = [(said, said.get_verbosity()) for said in (drawing, telling)]
-    bars = telling.is_progress_bar_enabled()
-    for said, _ in before:
-        said.set_verbosity_error()
-        said.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for said, verbosity in before:
-            said.set_verbosity(verbosity)
-            if bars:
-                said.enable_progress_bar()
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Names and shapes of all weights."""
+    return {name: weight.shape for name, weight in parameters_of(model).items()}

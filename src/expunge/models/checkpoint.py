@@ -122,7 +122,7 @@ class Checkpoint:
 
     def untrained(self, seed: int) -> nn.Module:
         """The module with weights initialised as ``transformers`` does, from a seed."""
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module: nn.Module = self.loader.from_config(self.config, dtype=torch.float32)
         return module.eval()
@@ -175,7 +175,7 @@ class Checkpoint:
             for path in sorted(self.folder.iterdir()):
                 if path.suffix in COPIED and not path.name.endswith(INDEX) and path.is_file():
                     shutil.copyfile(path, made / path.name)
-            with _quiet():
+            with quiet():
                 model.save_pretrained(made)  # type: ignore[operator]
             made.rename(folder)
 
@@ -238,7 +238,7 @@ class Checkpoint:
                 "lengths need; set `tokenizer.pad_token` and `model.config.pad_token_id`, and "
                 "save both again."
             )
-        with _quiet():
+        with quiet():
             lengths = [len(ids) for ids in self._tokenizer(list(rows))["input_ids"]]
             limit = max_length or self.context or max(lengths)
             found = self._tokenizer(
@@ -278,7 +278,7 @@ class Checkpoint:
         """
         self._check_vocabulary()
         made = LineTokens(self._tokenizer, self.folder)
-        with _quiet():
+        with quiet():
             if chat:
                 return made.chatted(prompts, answers, parts)
             return made.separated(prompts, answers, separator, parts)
@@ -290,7 +290,7 @@ class Checkpoint:
             ExpungeError: there is no tokenizer.
         """
         decode = self._tokenizer.decode
-        with _quiet():
+        with quiet():
             return [str(decode(ids.tolist(), skip_special_tokens=True)).strip() for ids in tokens]
 
     def _check_vocabulary(self) -> None:
@@ -395,25 +395,31 @@ def _kind(folder: Path, architecture: str, content: Mapping[str, Any]) -> tuple[
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, transformers prints neither warnings nor progress bars."""
-    said = _transformers().logging
-    verbosity, bars = said.get_verbosity(), said.is_progress_bar_enabled()
-    said.set_verbosity_error()
-    said.disable_progress_bar()
+def quiet(*others: Any) -> Iterator[None]:
+    """Inside, transformers prints neither warnings nor progress bars.
+
+    Args:
+        others: the ``logging`` modules of further libraries that are built alike.
+    """
+    told = (_transformers().logging, *others)
+    before = [(said, said.get_verbosity(), said.is_progress_bar_enabled()) for said in told]
+    for said in told:
+        said.set_verbosity_error()
+        said.disable_progress_bar()
     try:
         yield
     finally:
-        said.set_verbosity(verbosity)
-        if bars:
-            said.enable_progress_bar()
+        for said, verbosity, bars in before:
+            said.set_verbosity(verbosity)
+            if bars:
+                said.enable_progress_bar()
 
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
     """Errors of reading a folder become one sentence."""
     try:
-        with _quiet():
+        with quiet():
             yield
     except ExpungeError:
         raise

@@ -20,7 +20,7 @@ from torch import nn
 
 from expunge.changes.weights import load_stored, parameters_of, stored_tensors
 from expunge.data.own import OwnRows, read_columns, read_rows
-from expunge.data.prompts import refusals_of, widened
+from expunge.data.prompts import lines_in, refusals_of, widened
 from expunge.data.samples import Samples, TensorSamples
 from expunge.data.scaling import Scaling
 from expunge.deployment import Deployment
@@ -576,24 +576,23 @@ def _prompts(
     Raises:
         ExpungeError: the file cannot be read, or the model does not know a word of it.
     """
-    texts = list(train.captions)
+    texts, tokens = list(train.captions), [train.samples.columns[family.told_by]]
     if file.data.prompts is not None:
         path = folder / file.data.prompts
+        lines = lines_in(path, "sentences of data.prompts", "sentence")
+        more = tuple(line.strip() for line in lines)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise ExpungeError(
-                f"data.prompts {path} cannot be read ({first_line(error)}); a text file with a "
-                "sentence on each line is expected."
-            ) from None
-        more = tuple(line.strip() for line in lines if line.strip())
-        try:
-            check_tokens("It", sentences_of(more, family), model)
+            told = sentences_of(more, family)
+            check_tokens("It", told, model)
         except ExpungeError as error:
             raise ExpungeError(f"data.prompts {path}: {error}") from None
         texts += more
-    every = list(dict.fromkeys(texts))
-    return TensorSamples(every, every, {family.told_by: family.conditions(every)})
+        tokens.append(told)
+    first: dict[str, int] = {}
+    for row, text in enumerate(texts):
+        first.setdefault(text, row)
+    chosen = torch.tensor(list(first.values()))
+    return TensorSamples(list(first), list(first), {family.told_by: torch.cat(tokens)[chosen]})
 
 
 def _class_texts(train: OwnRows, family: Family) -> tuple[str, ...]:

@@ -93,4 +93,4 @@ def sentences_of(texts: tuple[str, ...], family: TextDiffusion) -> Tensor:
     every = list(dict.fromkeys(texts))
     tokens = family.conditions(every)
     place = {text: row for row, text in enumerate(every)}
-    return tokens[torch.tensor([place[text] for text in texts])]
+    return tokens[torch.tensor([place[text] for text in texts], dtype=torch.int64)]
