@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from expunge.benchmarks.continual_vlm import tables
-from expunge.benchmarks.continual_vlm.own import VISION, Own, only_moving
+from expunge.benchmarks.continual_vlm.kinds import PRESETS
+from expunge.benchmarks.continual_vlm.own import VISION, of_run_file, only_moving
 from expunge.changes.weights import parameters_of
 from expunge.errors import ExpungeError
 from expunge.run_file.reading import Loaded, read
@@ -86,12 +87,15 @@ def loaded(folder: Path, **parts: Any) -> Loaded:
 
 
 def test_vectors_move_the_image_tower_alone_and_requests_are_forgotten(folder: Path) -> None:
-    own = Own(loaded(folder))
-    vectors = own._vectors("graddiff")
+    own = of_run_file(loaded(folder))
+    vectors, prepared = own.vectors(PRESETS["graddiff"])
+    assert prepared == 0
     moved = {name for delta, _ in vectors for name in delta.entries}
     assert moved
     assert all(any(part in name for part in VISION) for name in moved)
-    result = own.conduct(("negation", "graddiff"), ("mean", "sum"))
+    where = {"half": "own", "seed": 0, "count": 2}
+    methods = {kind: PRESETS[kind] for kind in ("negation", "graddiff")}
+    result = own.conduct(where, methods, ("mean", "sum"))
     assert result["chance"] == 0.25
     [reference] = result["references"]
     assert "oracle" not in reference  # no recipe was given
@@ -122,11 +126,11 @@ def test_what_cannot_be_asked_is_refused(folder: Path) -> None:
     content = yaml.safe_load((folder / "run.yaml").read_text())
     data = {k: v for k, v in content["data"].items() if k != "validation"}
     with pytest.raises(ExpungeError, match=r"names no `data\.validation`"):
-        Own(loaded(folder, data=data))
+        of_run_file(loaded(folder, data=data))
     red = {"name": "red", "column": "label", "values": ["red"]}
     both = {"name": "both", "column": "label", "values": ["red", "blue"]}
     with pytest.raises(ExpungeError, match="share 6 held-out rows"):
-        Own(loaded(folder, requests=[red, both]))
+        of_run_file(loaded(folder, requests=[red, both]))
     wrong = {"checkpoint": "model", "prompts": ["green", "red", "grey", "blue"]}
     with pytest.raises(ExpungeError, match="nothing to forget in 'red': 0% of its validation rows"):
-        Own(loaded(folder, model=wrong))
+        of_run_file(loaded(folder, model=wrong))

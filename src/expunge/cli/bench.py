@@ -37,6 +37,7 @@ from expunge.cli import (
     bench_attacks,
     bench_canvas,
     bench_concepts,
+    bench_continual_classes,
     bench_continual_vlm,
     bench_drawing,
     bench_facts,
@@ -67,6 +68,7 @@ app = typer.Typer(no_args_is_help=True)
 speed = typer.Typer(no_args_is_help=True)
 app.add_typer(speed, name="speed", help="Seconds, bytes and ratios against plain forms.")
 app.command("continual-vlm")(bench_continual_vlm.continual_vlm)
+app.command("continual-classes")(bench_continual_classes.classes_in_a_row)
 app.command("drawing")(bench_drawing.drawing)
 app.command("facts")(bench_facts.facts)
 app.command("identity")(bench_identity.identity)

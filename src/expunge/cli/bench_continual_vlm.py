@@ -66,7 +66,7 @@ def continual_vlm(
     writable_folder(out, "The folder of --out,")
     if run_file is not None:
         given = (full, requests, orders, halves, seeds, groups)
-        _print(_own(run_file, moving or (), kinds, rules, any(given)), json)
+        print_rows(_own(run_file, moving or (), kinds, rules, any(given)), json)
         return
     if moving:
         raise ExpungeError("`--move` was given without `--run-file`, whose model it is for.")
@@ -87,7 +87,7 @@ def continual_vlm(
         tuple(rules or ()),
         processes,
     ).conduct(_told)
-    _print(result, json)
+    print_rows(result, json)
     write_bytes(out / "continual-vlm.png", picture.png(result))
     console.print(f"Picture: {out / 'continual-vlm.png'}", soft_wrap=True)
 
@@ -105,17 +105,30 @@ def _own(
             "`--run-file` was given beside options of the drawn groups; its requests and their "
             "order stand in the file. Leave the others out."
         )
-    for kind in kinds or ():
+    known_kinds(kinds or ())
+    every = rules or registry.names("aggregations")
+    stream = own.of_run_file(read(path), moving)
+    where = {"half": "own", "seed": stream.run.seed, "count": len(stream.requests)}
+    methods = {kind: PRESETS[kind] for kind in kinds or PRESETS}
+    return stream.conduct(where, methods, tuple(every))
+
+
+def known_kinds(kinds: Sequence[str]) -> None:
+    """Refuse kinds of vectors that have no preset.
+
+    Raises:
+        ExpungeError: so has one.
+    """
+    for kind in kinds:
         if kind not in PRESETS:
             raise ExpungeError(
-                f"There is no kind of vectors {kind!r} for a model of your own; known are "
+                f"There is no kind of vectors {kind!r} at a preset; known are "
                 f"{', '.join(PRESETS)}. Name one of these."
             )
-    every = rules or registry.names("aggregations")
-    return own.Own(read(path), moving).conduct(tuple(kinds or PRESETS), tuple(every))
 
 
-def _print(result: dict[str, Any], json: Path | None) -> None:
+def print_rows(result: dict[str, Any], json: Path | None) -> None:
+    """Tables, the questions answered, seconds; and the file of ``--json``."""
     for title, columns, rows in tables.tables(result):
         console.print(table(title, columns, rows))
     console.print(tables.caption(result), soft_wrap=True)

@@ -326,8 +326,16 @@ def _sandals(column: str, kind: str) -> Request:
 
 
 def _fashion(split: str, count: int | None = None) -> Part:
-    """The first ``count`` rows of a split of Fashion-MNIST, as numbers from 0 to 1."""
-    found = catalogue.at_hand("fashion-mnist")
+    return grey("fashion-mnist", split, count)
+
+
+def grey(name: str, split: str, count: int | None = None) -> Part:
+    """The first ``count`` grey pictures of a split of a set, from 0 to 1; all by default.
+
+    Raises:
+        ExpungeError: the set was not fetched.
+    """
+    found = catalogue.at_hand(name)
     table = found.load(split)
 
     def read() -> Bundle:
@@ -335,7 +343,7 @@ def _fashion(split: str, count: int | None = None) -> Part:
         pictures = inputs_of(table, list(table["id"][:]), columns, None)
         return Bundle({"image": (pictures.fields["image"] * 255).round().to(torch.uint8)})
 
-    stored = cached(f"fashion-mnist-{split}-{found.digest[:32]}", read).tensors["image"]
+    stored = cached(f"{name}-{split}-{found.digest[:32]}", read).tensors["image"]
     if count is not None:
         table, stored = table.select(range(count)), stored[:count]
     columns = {"image": stored.float() / 255, "label": tables.labels(table)}

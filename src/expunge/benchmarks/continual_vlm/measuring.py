@@ -131,16 +131,28 @@ def cells(steps: Sequence[Measured]) -> dict[str, Any]:
 
 def conflicts(deltas: Sequence[Delta]) -> dict[str, float]:
     """Of the coordinates that some delta moves the share that two move ``opposite`` ways, and the
-    share that several move at all (``shared``)."""
+    share that several move at all (``shared``); and the share of all moves that is ``cancelled`` in
+    the sum, 1 - sum |sum_i v_i| / sum sum_i |v_i|.
+
+    Vectors that move every coordinate are opposite nearly everywhere, whatever they say: of T
+    random ones 1 - 2 / 2^T. What is cancelled weighs each coordinate by how far it is moved.
+    """
     moved = shared = opposite = 0
+    left = asked = 0.0
     for name in sorted({name for delta in deltas for name in delta.entries}):
-        held = [delta.dense(name) for delta in deltas if name in delta.entries]
-        signs = torch.stack(held).sign()
+        held = torch.stack([delta.dense(name) for delta in deltas if name in delta.entries])
+        left += float(held.double().sum(0).abs().sum())
+        asked += float(held.double().abs().sum())
+        signs = held.sign()
         count = signs.abs().sum(0)
         moved += int((count > 0).sum())
         shared += int((count > 1).sum())
         opposite += int((signs.sum(0).abs() < count).sum())
-    return {"shared": shared / max(moved, 1), "opposite": opposite / max(moved, 1)}
+    return {
+        "shared": shared / max(moved, 1),
+        "opposite": opposite / max(moved, 1),
+        "cancelled": 1 - left / asked if asked else 0.0,
+    }
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from expunge import registry
@@ -20,6 +21,7 @@ from expunge.benchmarks.continual_vlm.work import (
     Describing,
     First,
     Following,
+    Freezing,
     Knowing,
     Order,
     Preparing,
@@ -38,6 +40,9 @@ FEW = ("cata", "sum")
 
 MAIN = ("cata", "sum", "mean")
 """The rules of long courses."""
+
+CONTROL = "untrimmed"
+"""The kind that is asked by few rules in every form: what confined vectors are made of."""
 
 WHOLE = ("negation", "confined")
 """The kinds that the quick form folds by every rule, those of them that there are."""
@@ -70,16 +75,17 @@ def quick_rows() -> tuple[Row, ...]:
 
 
 def full_rows(count: int) -> tuple[Row, ...]:
-    """Every rule on every kind for short courses, the main rows for long ones."""
+    """Every rule on every kind but the control for short courses, the main rows for long ones."""
     if count <= SHORT:
-        return tuple((kind, rule) for kind in KINDS for rule in registry.names("aggregations"))
+        every = registry.names("aggregations")
+        return tuple((kind, rule) for kind in KINDS for rule in (FEW if kind == CONTROL else every))
     return main_rows()
 
 
 def main_rows() -> tuple[Row, ...]:
     """The rows of long courses, and those whose curve over strength is drawn."""
     whole = tuple((kind, rule) for kind in KINDS if kind in WHOLE for rule in MAIN)
-    return (*whole, ("graddiff", "sum"))
+    return (*whole, (CONTROL, "sum"), ("graddiff", "sum"))
 
 
 SHORT = 5
@@ -108,8 +114,8 @@ class Protocol:
         processes: jobs that run at once.
 
     Raises:
-        ExpungeError: a kind, rule or half is not known, groups overlap, or there are fewer
-            groups than requests.
+        ExpungeError: a kind, rule or half is not known, groups overlap, there are fewer groups
+            than requests, or no row is left to compare.
     """
 
     folder: Path
@@ -147,6 +153,13 @@ class Protocol:
             if self.groups:
                 world.enough(count, self.groups, "what was named")
             world.orders(tuple(map(str, range(count))), 0, self.orders)
+            if not self._rows(count) and not self._in_a_row(count):
+                form = "the full form" if self.full else "the quick form"
+                raise ExpungeError(
+                    f"No row is left: {form} with {count} requests has none of "
+                    f"{', '.join(self.kinds)} by {', '.join(self.rules) or 'any rule'}. Name other "
+                    "kinds or rules."
+                )
 
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
@@ -160,6 +173,8 @@ class Protocol:
         made = self._made(asked, told)
         found = self._strengths(asked, told)
         served = self._served(asked, found, told)
+        frozen = self._frozen(asked, found)
+        froze = self._jobs(list(dict.fromkeys(frozen.values())), told)
         return {
             "references": [
                 {**_place(half, course), "requests": list(course.groups)}
@@ -178,6 +193,12 @@ class Protocol:
             ],
             "vectors": self._vectors(courses, made),
             "rows": [row for one in asked for row in self._told(one, made, found, served)],
+            "frozen": [
+                {**_place(one.half, one.course), "order": one.number, "requests": list(one.order)}
+                | {"kind": kind, "rule": rule, "factor": job.factor, "at": list(job.matching.order)}
+                | dict(froze[job])
+                for (one, kind, rule), job in frozen.items()
+            ],
             "curves": [
                 {**_place(half, course), "kind": kind, "rule": rule}
                 | dict(served[self._sweeping(course, kind, rule, found)])
@@ -207,7 +228,7 @@ class Protocol:
         jobs: list[Job] = []
         for one in asked:
             jobs.append(Describing(one.course))
-            for kind, rule in self._rows(one.course):
+            for kind, rule in self._rows(len(one.order)):
                 jobs.append(First(one.course, kind, one.order[0]))
                 jobs.append(needed(one.course, kind, rule, one.order))
             jobs += [Conflicting(one.course, kind) for kind in self._kinds(one.course)]
@@ -220,11 +241,31 @@ class Protocol:
         jobs: list[Job] = [
             self._serving(one, kind, rule, found)
             for one in asked
-            for kind, rule in self._rows(one.course)
+            for kind, rule in self._rows(len(one.order))
         ]
         for course in dict.fromkeys(one.course for one in asked):
             jobs += [self._sweeping(course, *row, found) for row in self._drawn(course)]
         return self._jobs(jobs, told)
+
+    def _frozen(
+        self, asked: Sequence["Asked"], found: Mapping[Job, Result]
+    ) -> dict[tuple["Asked", str, str], Freezing]:
+        """The main rows of the reporting half, each at the median length that was matched on the
+        development half for as many requests; none unless both halves are asked."""
+        lengths: dict[tuple[int, str, str], list[float]] = {}
+        for one in asked:
+            for kind, rule in self._drawn(one.course) if one.half == "development" else ():
+                length = found[needed(one.course, kind, rule, one.order)]["length"]
+                lengths.setdefault((len(one.order), kind, rule), []).append(length)
+        jobs = {}
+        for one in asked:
+            for kind, rule in self._drawn(one.course) if one.half == "reporting" else ():
+                matching = needed(one.course, kind, rule, one.order)
+                own, known = found[matching], lengths.get((len(one.order), kind, rule))
+                if known and own["length"]:
+                    factor = own["factor"] * median(known) / own["length"]
+                    jobs[one, kind, rule] = Freezing(matching, factor)
+        return jobs
 
     def _serving(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Serving:
         first = found[First(one.course, kind, one.order[0])]["factor"]
@@ -238,12 +279,14 @@ class Protocol:
         return Sweeping(matching, found[matching]["factor"])
 
     def _rest(self, one: "Asked") -> list[Following]:
-        methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
-        slow = self.full and len(one.order) <= SHORT
-        return [Following(one.course, n, one.order) for n in methods if slow or n != SLOW]
+        return [Following(one.course, name, one.order) for name in self._in_a_row(len(one.order))]
 
-    def _rows(self, course: Course) -> tuple[Row, ...]:
-        count = len(course.groups)
+    def _in_a_row(self, count: int) -> list[str]:
+        methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
+        slow = self.full and count <= SHORT
+        return [name for name in methods if slow or name != SLOW]
+
+    def _rows(self, count: int) -> tuple[Row, ...]:
         return tuple(
             (kind, rule)
             for kind, rule in (full_rows(count) if self.full else quick_rows())
@@ -251,11 +294,11 @@ class Protocol:
         )
 
     def _kinds(self, course: Course) -> list[str]:
-        return list(dict.fromkeys(kind for kind, _ in self._rows(course)))
+        return list(dict.fromkeys(kind for kind, _ in self._rows(len(course.groups))))
 
     def _drawn(self, course: Course) -> tuple[Row, ...]:
         """The rows whose curve is drawn."""
-        return tuple(row for row in self._rows(course) if row in main_rows())
+        return tuple(row for row in self._rows(len(course.groups)) if row in main_rows())
 
     def _vectors(
         self, courses: Sequence[tuple[str, Course]], made: Mapping[Job, Result]
@@ -285,7 +328,7 @@ class Protocol:
             "order": one.number,
             "requests": list(one.order),
         }
-        for kind, rule in self._rows(one.course):
+        for kind, rule in self._rows(len(one.order)):
             cell = served[self._serving(one, kind, rule, found)]
             vectors = [made[one.course.vector(kind, group)] for group in one.order]
             reached = {
@@ -293,8 +336,11 @@ class Protocol:
                 "matched": found[needed(one.course, kind, rule, one.order)]["reached"],
             }
             seconds = cell["seconds"] + sum(vector["seconds"] for vector in vectors)
+            preparing = Preparing(self.folder, one.course.seed, kind)
+            kept = made[preparing]["bytes"] if prepares(kind) else 0
             yield {**where, "kind": kind, "rule": rule, **cell} | {
                 "seconds": seconds,
+                "bytes": cell["bytes"] + kept,
                 "reached": reached,
             }
         for following in self._rest(one):

@@ -21,12 +21,13 @@ class Lengths:
 
     Args:
         first: the smallest length, as a share of the norm of the weights.
-        doublings: at most so many are tried; the last is the limit.
+        doublings: at most so many are tried; the last is the limit, eight times the norm of the
+            weights by default: dense vectors of several requests may be longer than these.
         halvings: bisections between the last two.
     """
 
     first: float = 2.0**-10
-    doublings: int = 10
+    doublings: int = 13
     halvings: int = 6
 
     def __post_init__(self) -> None:

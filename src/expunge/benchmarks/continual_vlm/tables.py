@@ -1,16 +1,18 @@
 """What the continual benchmark found: a table for every number of requests and each strength, and
 the three questions answered from figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from statistics import fmean
+from statistics import fmean, median_low
 from typing import Any
 
 import numpy as np
 
 from expunge.audit.paired import sign_flip
 from expunge.audit.persistence import PersistenceMatrix, avg_score
+from expunge.benchmarks.continual_vlm.work import ATTACK
 from expunge.benchmarks.facts.tables import Spread, Table
 
 Cell = Mapping[str, Any]
@@ -23,8 +25,17 @@ STRENGTHS = {
     "first": f"at {FIRST}",
 }
 BEFORE = ("forget", "worst", "retain", "all")
-AFTER = ("Score", "Delta", "back", "most", "again", "s", "MB", "factor")
+AFTER = ("Score", "Delta", "back", "most", "again", "steps", "s", "MB", "factor")
 """The columns, before and after those of unseen sets."""
+
+OURS = ("confined", "sum")
+"""The row of our own design, which is held against :data:`THEIRS`."""
+
+THEIRS = (("negation", "cata"), ("negation", "sum"))
+"""Plain vectors by the paper's rule and by the sum."""
+
+REGAINED = 0.9
+"""Share of the base's accuracy on the requests at which relearning has brought them back."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class End:
         back: signed re-emergence, the mean over requests; 0 for one request.
         back_most: that of the request that comes back most.
         relearned: accuracy on the requests after the last step of relearning.
+        steps: of relearning until :data:`REGAINED` of the base's accuracy on the requests is
+            regained; infinite where the last does not suffice.
         unseen: by set the accuracy on pictures of concepts that are retained.
     """
 
@@ -53,6 +66,7 @@ class End:
     back: float
     back_most: float
     relearned: float | None
+    steps: float | None
     unseen: Mapping[str, float]
 
     @classmethod
@@ -80,12 +94,25 @@ class End:
             float(returned.mean()) if len(returned) else 0.0,
             float(returned.max()) if len(returned) else 0.0,
             None if relearned is None else relearned[-1],
+            None if relearned is None else steps_to_regain(relearned, base),
             cell["unseen"],
         )
 
 
+def steps_to_regain(relearned: Sequence[float], base: Cell) -> float:
+    """The first step of relearning at which the requests are answered nearly as by the base."""
+    level = REGAINED * base["end"][0]
+    found = (step for step, share in enumerate(relearned) if share >= level)
+    return next(found, math.inf)
+
+
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """One table for every set of groups, number of requests and strength."""
+    """One table for every set of groups, number of requests and strength; and one of the strengths
+    that the development half froze."""
+    return [*_at_strengths(result), *_at_frozen(result)]
+
+
+def _at_strengths(result: Mapping[str, Any]) -> list[Table]:
     return [
         (
             f"{half} groups, {count} requests, {told}",
@@ -96,6 +123,42 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for strength, told in STRENGTHS.items()
         if all(strength in row for row in result["rows"])
     ]
+
+
+def _at_frozen(result: Mapping[str, Any]) -> Iterator[Table]:
+    for half, count in groups_of(result):
+        rows = [r for r in result.get("frozen", ()) if (r["half"], r["count"]) == (half, count)]
+        if rows:
+            yield (
+                f"{half} groups, {count} requests, at the strengths of the development half",
+                ("", "forget", "worst", "retain"),
+                [
+                    (
+                        f"{kind} {rule}",
+                        _spread((r["seed"], fmean(r["left"])) for r in its),
+                        _spread((r["seed"], max(r["left"])) for r in its),
+                        _spread((r["seed"], r["retained"]) for r in its),
+                    )
+                    for (kind, rule), its in _named(rows)
+                ],
+            )
+
+
+def _named(rows: Sequence[Cell]) -> Iterator[tuple[tuple[str, str], list[Cell]]]:
+    for name, its in groupby(rows_sorted(rows), key=_name):
+        yield name, list(its)
+
+
+def _spread(values: Iterable[tuple[int, float]]) -> Spread:
+    """Over bases, each by the mean of its orders: these are no repetitions."""
+    return Spread.of(_by_seed(values).values())
+
+
+def _by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for seed, value in values:
+        found.setdefault(seed, []).append(value)
+    return {seed: fmean(own) for seed, own in found.items()}
 
 
 def groups_of(result: Mapping[str, Any]) -> list[Group]:
@@ -120,7 +183,7 @@ def ends(
 ) -> Iterator[tuple[str, str, list[tuple[Cell, End]]]]:
     """Kind, rule, and what every base and order of it came to."""
     rows = [r for r in result["rows"] if (r["half"], r["count"]) == group]
-    for (kind, rule), its in groupby(rows_sorted(rows), key=_name):
+    for (kind, rule), its in _named(rows):
         yield (
             kind,
             rule,
@@ -156,31 +219,51 @@ def _references(result: Mapping[str, Any], group: Group) -> list[Sequence[object
             *(Spread.of(c["unseen"][each] for c in cells) for each in unseen_of(result)),
         )
         relearned = Spread.of(c["relearned"][-1] for c in cells)
-        shown.append((name, *own, *["-"] * 4, relearned, *["-"] * 3))
+        bases = [r["base"] for r in found]
+        steps = [
+            steps_to_regain(c["relearned"], base) for c, base in zip(cells, bases, strict=True)
+        ]
+        shown.append((name, *own, *["-"] * 4, relearned, _steps(steps), *["-"] * 3))
     return shown
 
 
 def _rows(result: Mapping[str, Any], group: Group, strength: str) -> Iterator[Sequence[object]]:
     for kind, rule, cells in ends(result, group, strength):
         found = [end for _, end in cells]
-        relearned = [end.relearned for end in found if end.relearned is not None]
+
+        def spread(of: Callable[[End], float], its: Sequence[tuple[Cell, End]] = cells) -> Spread:
+            return _spread((row["seed"], of(end)) for row, end in its)
+
+        again = [(row, end) for row, end in cells if end.relearned is not None]
         limit = "" if all(row["reached"][strength] for row, _ in cells) else ">"
         yield (
             f"{kind} {rule}",
-            Spread.of(end.forgotten for end in found),
-            Spread.of(end.worst for end in found),
-            Spread.of(end.retained for end in found),
-            Spread.of(end.everything for end in found),
-            *(Spread.of(end.unseen[each] for end in found) for each in unseen_of(result)),
+            spread(lambda end: end.forgotten),
+            spread(lambda end: end.worst),
+            spread(lambda end: end.retained),
+            spread(lambda end: end.everything),
+            *(
+                _spread((row["seed"], end.unseen[each]) for row, end in cells)
+                for each in unseen_of(result)
+            ),
             f"{fmean(end.score for end in found):.1f}",
             f"{fmean(end.delta for end in found):.1f}",
             f"{fmean(end.back for end in found):+.2f}",
             f"{max(end.back_most for end in found):+.2f}",
-            Spread.of(relearned) if relearned else "-",
+            _spread((row["seed"], end.relearned or 0.0) for row, end in again) if again else "-",
+            _steps([end.steps for end in found if end.steps is not None]),
             f"{fmean(row['seconds'] for row, _ in cells):.0f}",
             f"{fmean(row['bytes'] for row, _ in cells) / 1e6:.0f}",
             f"{limit}{fmean(row[strength]['factor'] for row, _ in cells):.2f}",
         )
+
+
+def _steps(found: Sequence[float]) -> str:
+    """The median; > the last step where that does not regain what was forgotten."""
+    if not found:
+        return "-"
+    middle = median_low(found)
+    return f">{ATTACK.steps}" if math.isinf(middle) else f"{middle:.0f}"
 
 
 def verdicts(result: Mapping[str, Any]) -> list[str]:
@@ -189,7 +272,7 @@ def verdicts(result: Mapping[str, Any]) -> list[str]:
     return refused + [
         line
         for group in groups_of(result)
-        for question in (_vote_or_sum, _worst_and_damage, _better_vectors)
+        for question in (_vote_or_sum, _worst_and_damage, _better_vectors, _ours)
         for line in question(result, group)
     ]
 
@@ -208,30 +291,33 @@ def _vote_or_sum(result: Mapping[str, Any], group: Group) -> Iterator[str]:
     for kind in dict.fromkeys(kind for kind, _ in found):
         if {(kind, "cata"), (kind, "sum")} <= set(found):
             pairs = list(zip(found[kind, "cata"], found[kind, "sum"], strict=True))
-            less = [cata.forgotten - plain.forgotten for (_, cata), (_, plain) in pairs]
             worst = fmean(cata.worst - plain.worst for (_, cata), (_, plain) in pairs)
-            opposite = fmean(
-                c["opposite"]
+            its = [
+                c
                 for c in result["conflicts"]
                 if (c["half"], c["count"], c["kind"]) == (*group, kind)
-            )
+            ]
+            opposite, cancelled = (fmean(c[key] for c in its) for key in ("opposite", "cancelled"))
+            bases = _by_seed(
+                (row["seed"], cata.forgotten - plain.forgotten) for (row, cata), (_, plain) in pairs
+            ).values()
             yield (
-                f"{_title(group)}, vote against sum on {kind}: cata leaves {fmean(less):+.3f} of "
-                f"forgotten accuracy more than sum, {worst:+.3f} of the worst request; lower in "
-                f"{sum(d < 0 for d in less)} and higher in {sum(d > 0 for d in less)} of "
-                f"{len(less)} pairs{_p(pairs)}; {opposite:.0%} of the moved coordinates are moved "
-                "both ways"
+                f"{_title(group)}, vote against sum on {kind}: cata leaves {fmean(bases):+.3f} of "
+                f"forgotten accuracy more than sum, {worst:+.3f} of the worst request; lower on "
+                f"{sum(d < 0 for d in bases)} and higher on {sum(d > 0 for d in bases)} of "
+                f"{len(bases)} bases{_p(pairs)}; {opposite:.0%} of the moved coordinates are moved "
+                f"both ways, {cancelled:.0%} of all moves cancel in the sum"
             )
 
 
 def _p(pairs: Sequence[tuple[tuple[Cell, End], tuple[Cell, End]]]) -> str:
     """Orders of one base are no repetitions: the bases are compared, each by its mean."""
-    by_seed: dict[int, list[float]] = {}
-    for (row, one), (_, other) in pairs:
-        by_seed.setdefault(row["seed"], []).append(one.forgotten - other.forgotten)
-    if len(by_seed) < 2:
+    bases = _by_seed(
+        (row["seed"], one.forgotten - other.forgotten) for (row, one), (_, other) in pairs
+    )
+    if len(bases) < 2:
         return ", one base"
-    return f", p {sign_flip([fmean(d) for d in by_seed.values()]):.2g} over {len(by_seed)} bases"
+    return f", p {sign_flip([*bases.values()]):.2g} over {len(bases)} bases"
 
 
 def _worst_and_damage(result: Mapping[str, Any], group: Group) -> Iterator[str]:
@@ -247,8 +333,11 @@ def _worst_and_damage(result: Mapping[str, Any], group: Group) -> Iterator[str]:
         for found, when in ((level, "equal retained accuracy on validation"), (fixed, FIRST)):
             if found:
                 kept = {rule: fmean(end.retained for _, end in found[kind, rule]) for rule in rules}
-                most = max(kept.values())
-                told.append(f"at {when} {_of(kept, most)} most retained on test ({most:.3f})")
+                most, least = max(kept.values()), min(kept.values())
+                told.append(
+                    f"at {when} {_of(kept, most)} most retained on test ({most:.3f}), "
+                    f"{_of(kept, least)} least ({least:.3f})"
+                )
         yield (
             f"{_title(group)}, rules on {kind}: worst request lowest by {_of(worst, lowest)} "
             f"({lowest:.3f}); {', '.join(told)}"
@@ -277,6 +366,34 @@ def _better_vectors(result: Mapping[str, Any], group: Group) -> Iterator[str]:
         yield f"{_title(group)}, {kind} against negation, forgotten accuracy left: {told}"
 
 
+def _ours(result: Mapping[str, Any], group: Group) -> Iterator[str]:
+    """Whether our own design forgets more than the paper's rule and more than the plain sum, in the
+    mean and in the worst request."""
+    found = _found(result, group, "matched")
+    for theirs in THEIRS:
+        if {OURS, theirs} <= set(found):
+            pairs = list(zip(found[OURS], found[theirs], strict=True))
+            mean, worst = (
+                _by_seed((row["seed"], of(one) - of(other)) for (row, one), (_, other) in pairs)
+                for of in (_forgotten, _worst)
+            )
+            yield (
+                f"{_title(group)}, {' '.join(OURS)} (ours) against {' '.join(theirs)}: "
+                f"{fmean(mean.values()):+.3f} of forgotten accuracy in the mean, "
+                f"{fmean(worst.values()):+.3f} of the worst request; lower in both on "
+                f"{sum(mean[s] < 0 and worst[s] < 0 for s in mean)} of {len(mean)} bases"
+                f"{_p(pairs)}"
+            )
+
+
+def _forgotten(end: End) -> float:
+    return end.forgotten
+
+
+def _worst(end: End) -> float:
+    return end.worst
+
+
 def _title(group: Group) -> str:
     return f"{group[0]} groups, {group[1]} requests"
 
@@ -287,16 +404,17 @@ def caption(result: Mapping[str, Any]) -> str:
 
 
 CAPTION = (
-    "Accuracies on test rows, mean±sd over bases and orders. forget, worst: on the requests after "
-    "the last one, their mean and the one that is remembered best; retain: on what nobody asked to "
-    "remove; tux, clip art, openmoji: on pictures of retained concepts by drawers that nobody "
-    "trained on, where these sets were fetched; Score in percent and Delta in points are Avg. "
-    "Score and Avg. Delta as published (Lin et al. 2026). back, most: largest later value of a "
-    "request less that of its own step, mean over requests and largest. again: accuracy on the "
-    "requests after ten steps on one style of them. s: seconds of one thread, all vectors and "
-    "folds without what is prepared once, or all requests in a row. MB: what the rule keeps "
-    "between requests, without the vectors themselves. factor: of the combined change; > where the "
-    "search ended at its limit. At the strength of the first request, methods in a row are as they "
-    "were made."
+    "Accuracies on test rows, mean±sd over bases (each the mean of its orders). forget, worst: on "
+    "the requests after the last one, their mean and the one that is remembered best; retain: on "
+    "what nobody asked to remove; tux, clip art, openmoji: on pictures of retained concepts by "
+    "drawers that nobody trained on, where these sets were fetched; Score in percent and Delta in "
+    "points are Avg. Score and Avg. Delta as published (Lin et al. 2026). back, most: largest "
+    "later value of a request less that of its own step, mean over requests and largest. again: "
+    "accuracy on the requests after ten steps on one style of them; steps: until nine tenths of "
+    "the base's accuracy on them are regained, the median. s: seconds of one thread, all vectors "
+    "and folds without what is prepared once, or all requests in a row. MB: what the rule keeps "
+    "between requests and what was prepared, without the vectors themselves. factor: of the "
+    "combined change; > where the search ended at its limit. At the strength of the first request, "
+    "methods in a row are as they were made."
 )
 """What the columns are."""

@@ -92,9 +92,15 @@ class Training:
         return self.seed == 0 and (not self.without or set(self.without) == set(demo.GROUPS))
 
     def depends_on(self) -> Mapping[str, object]:
-        """The seed, the concepts that are left out, and the code that trains."""
+        """The seed, the concepts that are left out, the recipe, and the code that trains."""
         asked = {name: list(world.members(name)) for name in sorted(self.without)}
-        return {"seed": self.seed, "without": asked, "code": digest_of_rooms(TRAINED_BY)}
+        return {
+            "seed": self.seed,
+            "without": asked,
+            "learner": described(shipped.EMOJI_LEARNER),
+            "copies": shipped.COPIES,
+            "code": digest_of_rooms(TRAINED_BY),
+        }
 
     def done(self) -> Result:
         """Train and keep the model."""
@@ -187,18 +193,29 @@ class Course:
             "groups": members,
             "order": list(self.groups),
             "askable": list(self.askable),
-            "unseen": unseen.digests(),
+            "points": POINTS,
+            "tolerance": TOLERANCE,
+            "relearning": [described(ATTACK), demo.RELEARNING_STYLE],
             "code": digest_of_rooms(CODE),
         }
+
+    def facts_of_unseen(self) -> dict[str, object]:
+        """The same of a result that holds answers to unseen sets."""
+        return {**self.facts(), "unseen": unseen.digests()}
 
     def vector(self, kind: str, group: str) -> "Vector":
         """The job that makes the vector of one request."""
         return Vector(self.folder, self.seed, kind, group, self.askable)
 
-    def floor(self, run: Run) -> float:
+    def floor(self) -> float:
         """Retained accuracy on validation that a matched model still has."""
-        validation, _ = world.panels(self.groups)
-        return _scored(self.base, validation, run).retained - POINTS
+        return _floor(self)
+
+
+@functools.lru_cache(maxsize=4)
+def _floor(course: Course) -> float:
+    validation, _ = world.panels(course.groups)
+    return _scored(course.base, validation, Run(course.seed)).retained - POINTS
 
 
 class Savable(Protocol):
@@ -224,7 +241,7 @@ def _kept(load: Callable[[Path], Made], make: Callable[[], Made], path: Path) ->
 
 def _kept_now(base: Training, make: Callable[[], Made], path: Path) -> tuple[Made, float]:
     """What is made of a base and kept, and the seconds of one thread that making it took."""
-    _opened(base.model())
+    _opened(base)
     start = time.process_time()
     made = make()
     seconds = time.process_time() - start
@@ -345,7 +362,7 @@ class Describing:
 
     def depends_on(self) -> Mapping[str, object]:
         """The course."""
-        return self.course.facts()
+        return self.course.facts_of_unseen()
 
     def done(self) -> Result:
         """Of each the cells of the test vendor, in the order of the draw."""
@@ -486,7 +503,7 @@ class Serving:
     def depends_on(self) -> Mapping[str, object]:
         """The course, the vectors, the rule, the order and the factors."""
         own = {"kind": described(KINDS[self.kind]), "rule": self.rule, "order": list(self.order)}
-        return {**self.course.facts(), **own, "factors": [self.first, self.matched]}
+        return {**self.course.facts_of_unseen(), **own, "factors": [self.first, self.matched]}
 
     def done(self) -> Result:
         """By strength what is answered after each step; the cost of folding, and of the state."""
@@ -516,12 +533,12 @@ class Following:
     def depends_on(self) -> Mapping[str, object]:
         """The course, the method and the order."""
         own = {"method": described(SEQUENTIAL[self.method]), "order": list(self.order)}
-        return {**self.course.facts(), **own}
+        return {**self.course.facts_of_unseen(), **own}
 
     def done(self) -> Result:
         """As that of :class:`Serving`; no vector is kept, but the current model."""
         course, run = self.course, Run(self.course.seed)
-        _opened(course.base)
+        _opened(Training(course.folder, course.seed))
         start = time.process_time()
         changes = self._changes(run)
         seconds, found = time.process_time() - start, _matched(course, changes[-1], run)
@@ -545,6 +562,32 @@ class Following:
             deployment.forget(request, method, run)
             changes.append(Delta.between(deployment.model, base))
         return changes
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """The end of a rule at a factor that was found elsewhere: nothing of this base chose it."""
+
+    matching: Matching
+    factor: float
+
+    @property
+    def title(self) -> str:
+        """Those of the matching."""
+        m = self.matching
+        return f"{m.course.name}: {m.rule} on {m.kind} at a frozen strength"
+
+    def depends_on(self) -> Mapping[str, object]:
+        """The matching and the factor."""
+        return {**self.matching.depends_on(), "factor": self.factor}
+
+    def done(self) -> Result:
+        """What is ``left`` of each request and ``retained``: test accuracy after the last one."""
+        m, run = self.matching, Run(self.matching.course.seed)
+        change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        model = change.applied_to(m.course.base, self.factor)
+        found = _scored(model, world.panels(m.course.groups)[1], run)
+        return {"left": found.requests.tolist(), "retained": found.retained}
 
 
 @dataclass(frozen=True)
@@ -585,13 +628,14 @@ class Sweeping:
 
 def _matched(course: Course, change: Delta, run: Run) -> dict[str, Any]:
     validation, _ = world.panels(course.groups)
-    base, floor = course.base, course.floor(run)
+    base, floor = course.base, course.floor()
     return matched_factor(change, base, floor, lambda m: _scored(m, validation, run).retained)
 
 
-def _opened(base: nn.Module) -> None:
+@functools.lru_cache(maxsize=4)
+def _opened(base: Training) -> None:
     """Read everything that the first job of a process would else be charged for."""
-    _scored(base, world.panels(demo.GROUPS)[0], Run())
+    _scored(base.model(), world.panels(demo.GROUPS)[0], Run())
 
 
 def _scored(model: nn.Module, panel: Panel, run: Run) -> Measured:

@@ -9,18 +9,13 @@ import torch
 from torch import nn
 
 from expunge.audit.case import digest_of_samples
-from expunge.benchmarks.classification.worlds import world
+from expunge.benchmarks.classification.worlds import grey, world
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.weights import digest_of
-from expunge.data import catalogue, own, tables
-from expunge.data.cache import cached
-from expunge.data.inputs import inputs_of
-from expunge.data.mapping import Columns
 from expunge.data.samples import Samples
 from expunge.families.classifier import Classifier
 from expunge.models.vit import VisionTransformer
 from expunge.recipe import Role
-from expunge.storage import Bundle
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +55,13 @@ class Room:
 
 def _clothes() -> Room:
     clothes, count = world("clothes-vit"), 600
-    found = catalogue.at_hand("mnist-10k")
-    table = found.load("train")
-
-    def read() -> Bundle:
-        pictures = inputs_of(table, list(table["id"][:]), Columns(input="image", channels=1), None)
-        return Bundle({"image": (pictures.fields["image"] * 255).round().to(torch.uint8)})
-
-    stored = cached(f"mnist-10k-train-{found.digest[:32]}", read).tensors["image"]
-    columns = {"image": stored.float() / 255, "label": tables.labels(table)}
+    digits, _ = grey("mnist-10k", "train")
     return Room(
         "clothes",
         "private: 600 clothes of 28 x 28 pixels, ten classes; backbone: vision transformer, 4 "
         "blocks of width 64, patch 7, trained on 6,000 handwritten digits",
         clothes.recipe.builder,
-        own.samples(table, columns),
+        digits,
         clothes.train.select(torch.arange(count)),
         clothes.validation.select(torch.arange(1000)),
         clothes.test.select(torch.arange(1000)),
