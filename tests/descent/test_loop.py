@@ -1,6 +1,7 @@
 """The gradient loop: what it repeats bit for bit, what it keeps, and who moves when."""
 
 import gc
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -835,3 +836,29 @@ def test_a_descent_without_a_step_is_refused() -> None:
     for length in (Steps(0), Epochs(0)):
         with pytest.raises(ExpungeError, match="has 0 steps and would change nothing"):
             Descent(both(), length=length).minimise(digits_problem(), Run())
+
+
+def test_a_layer_that_no_loss_reads_is_said_and_not_shrunk_in_silence() -> None:
+    class Idle(nn.Module):
+        """The network beside a layer that nothing asks."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.read, self.idle = network(), nn.Linear(3, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            answer: Tensor = self.read(images)
+            return answer
+
+    problem = digits_problem(Idle())
+    descent = Descent(
+        Player(forget=Ascent(), optimiser=SGD(1e-3, weight_decay=0.1)), length=Steps(3)
+    )
+    with pytest.warns(UserWarning, match=r"reached 'idle.bias' and 1 others; weight decay alone"):
+        moved = descent.minimise(problem, Run()).model
+    before, after = (dict(m.named_parameters())["idle.weight"] for m in (problem.model, moved))
+    assert after.detach().norm() < before.detach().norm()
+    problem.model.get_submodule("idle").requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        descent.minimise(problem, Run())

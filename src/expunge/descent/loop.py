@@ -156,6 +156,7 @@ def _finished(state: State) -> Descended:
     for part, training in modes:
         part.training = training
     _check(state)
+    _say_unreached(state)
     if state.path is not None:
         state.path.unlink(missing_ok=True)
     return _descended(state)
@@ -225,6 +226,18 @@ def _check(state: State) -> None:
                     f"The parameter {key!r} of {name!r} is no longer finite after the "
                     "descent; finite weights are expected. Lower the learning rate."
                 )
+
+
+def _say_unreached(state: State) -> None:
+    """Warn of selected parameters that no term depends on: there is nothing to learn in them."""
+    for mover in state.movers:
+        names = sorted(mover.names[n] for n in mover.unreached)
+        if names and len(names) < len(mover.names):  # a player may never have had its turn
+            others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+            state.run.warn(
+                f"No gradient of {state.name!r} reached {names[0]!r}{others}; weight decay alone "
+                "can have moved them. Freeze what the losses do not read."
+            )
 
 
 def _descended(state: State) -> Descended:

@@ -51,6 +51,7 @@ class Mover:
         )
         pulled = self.parameters if player.proximal is not None else ()
         self.starts = tuple(p.detach().clone() for p in pulled)
+        self.unreached = set(range(len(self.names)))
         self.optimiser = player.optimiser.over(self.parameters)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.terms = player.terms()
@@ -87,7 +88,11 @@ class Mover:
             parameter.requires_grad_(True)
         draws, device = f"{self.label}/{step}/transform", setting.run.device
         at = StepGradients(
-            self.parameters, values, self.cut, lambda: setting.run.generator(draws, device)
+            self.parameters,
+            values,
+            self.cut,
+            lambda: setting.run.generator(draws, device),
+            self.unreached,
         )
         found = at.total() if transform is None else transform.gradients(at)
         held = [

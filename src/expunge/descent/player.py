@@ -244,15 +244,20 @@ class StepGradients:
     Each call computes them anew at the parameters' present values, on the same drawn batches, so a
     transform may move the parameters, look again, and move them back. ``generator()`` gives the
     transform's own random numbers of this step, the same at each call and after a resumption.
+    ``unreached`` are the places of parameters to which no term led so far; each call takes out
+    those that it finds.
     """
 
     parameters: tuple[nn.Parameter, ...]
     values: Mapping[str, Callable[[], Tensor]]
     held: tuple[Held | None, ...]
     generator: Callable[[], torch.Generator] = torch.Generator
+    unreached: set[int] = field(default_factory=set)
 
     def _gradient(self, value: Tensor) -> list[Tensor]:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        if self.unreached:
+            self.unreached.difference_update(n for n, g in enumerate(found) if g is not None)
         return [
             torch.zeros_like(p) if g is None else g if held is None else held.cut(g)
             for p, g, held in zip(self.parameters, found, self.held, strict=True)
