@@ -115,7 +115,7 @@ class SSD:
             problem.model, artifact.tensors, importance, self.alpha, self.dampening
         )
         if change.selected == 0:
-            limit = "" if self.as_published else f", and above {ceiling:.4g} none can be"
+            limit = "" if self.as_published else f", and above {ceiling:.4g} none can be{COUNTED}"
             run.warn(nothing_selected(self.name, self.alpha, change.largest, limit))
         facts = {"method": self.name, "selected": change.share}
         if not self.as_published:
@@ -202,6 +202,10 @@ def below_ceiling(alpha: float, share: float, problem: Problem) -> float:
     """The alpha, or a share of the ceiling |D| / |D_f| where that is less."""
     rows = len(problem.data[Role.TRAIN]) / max(1, len(problem.data[Role.FORGET]))
     return min(alpha, share * rows)
+
+
+COUNTED = " where the forget rows were among those that it was prepared on"
+"""When the ceiling holds."""
 
 
 def nothing_selected(method: str, alpha: float, largest: float, limit: str = "") -> str:
