@@ -858,7 +858,10 @@ def test_a_layer_that_no_loss_reads_is_said_and_not_shrunk_in_silence() -> None:
         moved = descent.minimise(problem, Run()).model
     before, after = (dict(m.named_parameters())["idle.weight"] for m in (problem.model, moved))
     assert after.detach().norm() < before.detach().norm()
-    problem.model.get_submodule("idle").requires_grad_(False)
+    undecayed = Descent(Player(forget=Ascent(), optimiser=SGD(1e-3)), length=Steps(3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        kept = undecayed.minimise(problem, Run()).model
+        assert torch.equal(before, dict(kept.named_parameters())["idle.weight"])
+        problem.model.get_submodule("idle").requires_grad_(False)
         descent.minimise(problem, Run())

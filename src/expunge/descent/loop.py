@@ -229,14 +229,17 @@ def _check(state: State) -> None:
 
 
 def _say_unreached(state: State) -> None:
-    """Warn of selected parameters that no term depends on: there is nothing to learn in them."""
+    """Warn of selected parameters that no term depends on, and that weight decay moved all the
+    same; without decay they are as they were, as a term on embeddings leaves the head."""
     for mover in state.movers:
         names = sorted(mover.names[n] for n in mover.unreached)
-        if names and len(names) < len(mover.names):  # a player may never have had its turn
+        decays = any(group.get("weight_decay", 0) for group in mover.optimiser.param_groups)
+        # none is reached where a player never had its turn
+        if decays and names and len(names) < len(mover.names):
             others = f" and {len(names) - 1} others" if len(names) > 1 else ""
             state.run.warn(
                 f"No gradient of {state.name!r} reached {names[0]!r}{others}; weight decay alone "
-                "can have moved them. Freeze what the losses do not read."
+                "moved them. Freeze what the losses do not read."
             )
 
 
