@@ -199,7 +199,7 @@ def test_mean_and_sum_are_one_model_at_the_same_retained_accuracy(made: dict[str
     mean, plain = (row(made["result"], rule)["matched"] for rule in ("mean", "sum"))
     assert mean["factor"] == pytest.approx(2 * plain["factor"])
     assert mean["requests"][-1] == plain["requests"][-1]
-    assert mean["retained"][-1] == plain["retained"][-1]
+    assert mean["retained"] == plain["retained"]
     assert mean["relearned"] == plain["relearned"]
 
 
@@ -238,6 +238,18 @@ def test_cells_hold_intervals_and_the_first_step_forgets_the_first_request(
     assert ((high - low) > 0.2).all()  # eight pictures say no more
 
 
+def test_the_end_is_that_of_the_last_step(made: dict[str, Any]) -> None:
+    sizes = made["result"]["references"][0]["pictures"]
+    for cell in (row(made["result"], "sum", order) for order in (0, 1)):
+        where = [made["result"]["references"][0]["requests"].index(n) for n in cell["requests"]]
+        counts = [sizes[at] for at in where]
+        for strength in ("first", "matched"):
+            end = np.average(cell[strength]["requests"][-1], weights=counts)
+            assert cell[strength]["end"][0] == pytest.approx(end)
+        assert cell["matched"]["relearned"][0] == cell["matched"]["end"][0]
+        assert "relearned" not in cell["first"]
+
+
 def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, Any]) -> None:
     result = made["result"]
     titles = [title for title, _, _ in tables.tables(result)]
@@ -254,16 +266,16 @@ def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, A
 def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
     base = {
         "requests": [[1.0, 0.5]],
-        "retained": [0.8],
-        "all": [0.8],
+        "retained": 0.8,
+        "all": 0.8,
         "unseen": {"tux": 0.5},
         "end": [0.75, 0.5, 0.9],
     }
     reference = {"requests": ["a", "b"], "base": base}
     cell = {
         "requests": [[0.0, 0.5], [0.5, 0.25]],
-        "retained": [0.8, 0.4],
-        "all": [0.8, 0.6],
+        "retained": 0.4,
+        "all": 0.6,
         "unseen": {"tux": 0.5},
         "relearned": [0.1, 0.7],
     }
@@ -332,6 +344,14 @@ def test_rows_of_the_forms() -> None:
     assert few == {kind for kind in ("negation", "confined") if kind in KINDS}
     assert len(full_rows(5)) == 8 * (len(KINDS) - 1) + 2  # the control by two rules
     assert set(full_rows(20)) < set(full_rows(5))
+
+
+def test_methods_in_a_row_are_asked_in_one_order_where_they_are_slow(tmp_path: Path) -> None:
+    full = Protocol(tmp_path, (), ("development",), requests=(5, 20), orders=3, full=True)
+    every = ["fine-tune", "gradient-ascent", "npo", "graddiff"]
+    assert full._in_a_row(5, 0) == every
+    assert full._in_a_row(5, 2) == full._in_a_row(20, 0) == every[1:]
+    assert full._in_a_row(20, 1) == []
 
 
 def test_an_oracle_and_a_base_of_other_seeds_are_trained(tmp_path: Path) -> None:

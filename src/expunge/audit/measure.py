@@ -66,10 +66,15 @@ class Panel:
         """
         named = tuple(request.target.rows(table) for request in requests)
         _owners(len(train), named, requests, "training")
-        groups = torch.split(torch.arange(sum(map(len, named))), [len(rows) for rows in named])
-        nothing = torch.empty(0, dtype=torch.int64)
         names = tuple(request.name for request in requests)
-        return cls(train.select(torch.cat(named)), names, groups, nothing)
+        return cls(train, names, named, torch.empty(0, dtype=torch.int64)).asked()
+
+    def asked(self) -> "Panel":
+        """The same requests on the rows that they name, and on no others."""
+        lengths = [len(rows) for rows in self.groups]
+        groups = torch.split(torch.arange(sum(lengths)), lengths)
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Panel(self.samples.select(torch.cat(self.groups)), self.names, groups, nothing)
 
 
 def rows_held(target: Target, table: Named) -> Tensor:

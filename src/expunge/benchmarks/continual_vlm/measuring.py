@@ -107,8 +107,7 @@ def factor_at(
 
 
 def cells(steps: Sequence[Measured]) -> dict[str, Any]:
-    """Of each step the accuracy on each request with its 95 % interval (Wilson), on what nobody
-    asked to remove, and on all pictures; the share of all requested pictures at the ``end``."""
+    """Of each step the accuracy on each request with its 95 % interval (Wilson)."""
     ranges = [
         [
             binomial_interval(round(share * len(rows)), len(rows))
@@ -116,16 +115,24 @@ def cells(steps: Sequence[Measured]) -> dict[str, Any]:
         ]
         for step in steps
     ]
-    asked = torch.cat(steps[-1].panel.groups)
-    right = int(steps[-1].signals.query("correct")[0][asked].sum())
-    end = binomial_interval(right, len(asked))
     return {
         "requests": [step.requests.tolist() for step in steps],
         "low": [[interval.low for interval in row] for row in ranges],
         "high": [[interval.high for interval in row] for row in ranges],
-        "end": [right / len(asked), end.low, end.high],
-        "retained": [step.retained for step in steps],
-        "all": [float(step.signals.query("correct")[0].double().mean()) for step in steps],
+    }
+
+
+def of_end(found: Measured) -> dict[str, Any]:
+    """After the last step the share of all requested rows (``end``, with its 95 % interval), the
+    accuracy on what nobody asked to remove, and on all rows."""
+    asked = torch.cat(found.panel.groups)
+    right = found.signals.query("correct")[0]
+    count = int(right[asked].sum())
+    interval = binomial_interval(count, len(asked))
+    return {
+        "end": [count / len(asked), interval.low, interval.high],
+        "retained": found.retained,
+        "all": float(right.double().mean()),
     }
 
 

@@ -35,7 +35,7 @@ def _drawn(axes: Axes, result: Mapping[str, Any], group: Group) -> None:
     for kind, rule in dict.fromkeys((c["kind"], c["rule"]) for c in curves):
         its = [c["points"] for c in curves if (c["kind"], c["rule"]) == (kind, rule)]
         base = fmean(fmean(r["base"]["requests"][0]) for r in _references(result, group))
-        start = fmean(r["base"]["retained"][0] for r in _references(result, group))
+        start = fmean(r["base"]["retained"] for r in _references(result, group))
         means = [
             [fmean(point["test"][axis] for point in points) for axis in (0, 1)]
             for points in zip(*its, strict=True)
@@ -53,7 +53,7 @@ def _drawn(axes: Axes, result: Mapping[str, Any], group: Group) -> None:
     for name, mark, ink in (("base", "*", LIGHT.ink), ("oracle", "h", LIGHT.faint)):
         found = [r[name] for r in _references(result, group)]
         left = fmean(fmean(cell["requests"][0]) for cell in found)
-        kept = fmean(cell["retained"][0] for cell in found)
+        kept = fmean(cell["retained"] for cell in found)
         axes.plot(left, kept, mark, color=ink, markersize=9, label=name, linestyle="none")
 
 

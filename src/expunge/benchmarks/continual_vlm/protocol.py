@@ -19,9 +19,9 @@ from expunge.benchmarks.continual_vlm.work import (
     Conflicting,
     Course,
     Describing,
+    Ending,
     First,
     Following,
-    Freezing,
     Knowing,
     Order,
     Preparing,
@@ -53,6 +53,9 @@ IN_A_ROW = "sequential"
 EVERY = (*KINDS, IN_A_ROW)
 QUICK = tuple(kind for kind in EVERY if kind != "salun")
 """All kinds, and those of the quick form: a vector of SalUn's reads every retained row."""
+
+AT_THE_END = ("end", "retained", "all", "unseen", "relearned")
+"""What is measured after the last request alone."""
 
 Row = tuple[str, str]
 """A kind of vectors and a rule."""
@@ -93,8 +96,8 @@ SHORT = 5
 
 
 SLOW = "fine-tune"
-"""The method in a row that long courses and the quick form leave out: it reads every retained row
-at each request."""
+"""The method in a row that reads every retained row at each request: the quick form, long courses and
+further orders leave it out. Of long courses the other methods are asked in one order, too."""
 
 
 @dataclass(frozen=True)
@@ -238,18 +241,20 @@ class Protocol:
         self, asked: Sequence["Asked"], found: Mapping[Job, Result], told: Told
     ) -> dict[Job, Result]:
         """Every row after every step, and the curves over strength."""
-        jobs: list[Job] = [
-            self._serving(one, kind, rule, found)
-            for one in asked
-            for kind, rule in self._rows(len(one.order))
-        ]
+        jobs: list[Job] = []
+        for one in asked:
+            for kind, rule in self._rows(len(one.order)):
+                jobs += [
+                    self._serving(one, kind, rule, found),
+                    self._ending(one, kind, rule, found),
+                ]
         for course in dict.fromkeys(one.course for one in asked):
             jobs += [self._sweeping(course, *row, found) for row in self._drawn(course)]
         return self._jobs(jobs, told)
 
     def _frozen(
         self, asked: Sequence["Asked"], found: Mapping[Job, Result]
-    ) -> dict[tuple["Asked", str, str], Freezing]:
+    ) -> dict[tuple["Asked", str, str], Ending]:
         """The main rows of the reporting half, each at the median length that was matched on the
         development half for as many requests; none unless both halves are asked."""
         lengths: dict[tuple[int, str, str], list[float]] = {}
@@ -264,13 +269,17 @@ class Protocol:
                 own, known = found[matching], lengths.get((len(one.order), kind, rule))
                 if known and own["length"]:
                     factor = own["factor"] * median(known) / own["length"]
-                    jobs[one, kind, rule] = Freezing(matching, factor)
+                    jobs[one, kind, rule] = Ending(matching, factor)
         return jobs
 
     def _serving(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Serving:
         first = found[First(one.course, kind, one.order[0])]["factor"]
         matched = found[needed(one.course, kind, rule, one.order)]["factor"]
         return Serving(one.course, kind, rule, one.order, first, matched)
+
+    def _ending(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Ending:
+        matching = needed(one.course, kind, rule, one.order)
+        return Ending(matching, found[matching]["factor"])
 
     def _sweeping(
         self, course: Course, kind: str, rule: str, found: Mapping[Job, Result]
@@ -279,11 +288,13 @@ class Protocol:
         return Sweeping(matching, found[matching]["factor"])
 
     def _rest(self, one: "Asked") -> list[Following]:
-        return [Following(one.course, name, one.order) for name in self._in_a_row(len(one.order))]
+        names = self._in_a_row(len(one.order), one.number)
+        return [Following(one.course, name, one.order) for name in names]
 
-    def _in_a_row(self, count: int) -> list[str]:
-        methods = SEQUENTIAL if IN_A_ROW in self.kinds else ()
-        slow = self.full and count <= SHORT
+    def _in_a_row(self, count: int, number: int = 0) -> list[str]:
+        asked = IN_A_ROW in self.kinds and (count <= SHORT or number == 0)
+        methods = SEQUENTIAL if asked else ()
+        slow = self.full and count <= SHORT and number == 0
         return [name for name in methods if slow or name != SLOW]
 
     def _rows(self, count: int) -> tuple[Row, ...]:
@@ -338,7 +349,9 @@ class Protocol:
             seconds = cell["seconds"] + sum(vector["seconds"] for vector in vectors)
             preparing = Preparing(self.folder, one.course.seed, kind)
             kept = made[preparing]["bytes"] if prepares(kind) else 0
+            end = served[self._ending(one, kind, rule, found)]
             yield {**where, "kind": kind, "rule": rule, **cell} | {
+                "matched": {**cell["matched"], **{name: end[name] for name in AT_THE_END}},
                 "seconds": seconds,
                 "bytes": cell["bytes"] + kept,
                 "reached": reached,

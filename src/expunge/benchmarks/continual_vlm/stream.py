@@ -23,6 +23,7 @@ from expunge.benchmarks.continual_vlm.measuring import (
     conflicts,
     followed,
     matched_factor,
+    of_end,
     size_of,
 )
 from expunge.benchmarks.continual_vlm.work import ATTACK, POINTS
@@ -166,13 +167,12 @@ class Stream:
             found.changes[-1], base, floor, lambda m: self._scored(m, self.validation).retained
         )
         models = [change.applied_to(base, matched["factor"]) for change in found.changes]
-        steps = [self._scored(model, self.test) for model in models]
+        asked = self.test.asked()
         return {
             "matched": {
                 "factor": matched["factor"],
-                **cells(steps),
-                "unseen": {},
-                "relearned": self._relearned(models[-1]),
+                **cells([self._scored(model, asked) for model in models]),
+                **self._end(models[-1]),
             },
             "reached": {"matched": matched["reached"]},
             "seconds": found.seconds + sum(each for _, each in vectors),
@@ -187,11 +187,15 @@ class Stream:
         return {
             name: {
                 **cells([self._scored(model, self.test)]),
-                "unseen": {},
-                "relearned": self._relearned(model),
+                **self._end(model),
             }
             for name, model in models.items()
         }
+
+    def _end(self, model: nn.Module) -> dict[str, Any]:
+        """What a model answers and how fast it learns what was asked for; no unseen set."""
+        found = of_end(self._scored(model, self.test))
+        return {**found, "unseen": {}, "relearned": self._relearned(model)}
 
     def _relearned(self, model: nn.Module) -> list[float]:
         """Accuracy on the requests' test rows after 0, 1, 2 ... steps on their training rows."""

@@ -80,15 +80,15 @@ class End:
         score = avg_score(
             start[answered].tolist(),
             matrix.final[answered].tolist(),
-            [base["retained"][0], base["all"][0], *base["unseen"].values()],
-            [cell["retained"][-1], cell["all"][-1], *cell["unseen"].values()],
+            [base["retained"], base["all"], *base["unseen"].values()],
+            [cell["retained"], cell["all"], *cell["unseen"].values()],
         )
         relearned = cell.get("relearned")
         return cls(
             float(matrix.final.mean()),
             float(matrix.final.max()),
-            cell["retained"][-1],
-            cell["all"][-1],
+            cell["retained"],
+            cell["all"],
             score,
             100 * matrix.avg_delta(),
             float(returned.mean()) if len(returned) else 0.0,
@@ -214,8 +214,8 @@ def _references(result: Mapping[str, Any], group: Group) -> list[Sequence[object
         own = (
             Spread.of(fmean(c["requests"][0]) for c in cells),
             Spread.of(max(c["requests"][0]) for c in cells),
-            Spread.of(c["retained"][0] for c in cells),
-            Spread.of(c["all"][0] for c in cells),
+            Spread.of(c["retained"] for c in cells),
+            Spread.of(c["all"] for c in cells),
             *(Spread.of(c["unseen"][each] for c in cells) for each in unseen_of(result)),
         )
         relearned = Spread.of(c["relearned"][-1] for c in cells)

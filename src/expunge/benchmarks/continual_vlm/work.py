@@ -32,6 +32,7 @@ from expunge.benchmarks.continual_vlm.measuring import (
     factor_at,
     followed,
     matched_factor,
+    of_end,
     size_of,
 )
 from expunge.benchmarks.jobs import Result, key_of
@@ -370,10 +371,10 @@ class Describing:
         validation, test = world.panels(course.groups)
         found: dict[str, Any] = {
             name: {
-                **cells([_scored(model, test, run)]),
-                "unseen": unseen.answered(model, course.groups, run),
+                **cells([_scored(model, test.asked(), run)]),
+                **_ended(course, model),
                 "validation retained": _scored(model, validation, run).retained,
-                "relearned": _relearned(course, model, run),
+                "relearned": _relearned(course, model),
             }
             for name, model in (("base", course.base), ("oracle", course.oracle))
         }
@@ -506,11 +507,17 @@ class Serving:
         return {**self.course.facts_of_unseen(), **own, "factors": [self.first, self.matched]}
 
     def done(self) -> Result:
-        """By strength what is answered after each step; the cost of folding, and of the state."""
-        deltas = [self.course.vector(self.kind, group).delta() for group in self.order]
-        found = followed(self.rule, deltas)
+        """By strength what is answered after each step, for the matched one without the end, which
+        is that of :class:`Ending`; the cost of folding, and of the state."""
+        course, order = self.course, self.order
+        found = followed(self.rule, [course.vector(self.kind, group).delta() for group in order])
+        last = found.changes[-1].applied_to(course.base, self.first)
         return {
-            **_at_both(self.course, self.order, found.changes, self.first, self.matched),
+            "first": {
+                **_followed(course, order, found.changes, self.first),
+                **_ended(course, last),
+            },
+            "matched": _followed(course, order, found.changes, self.matched),
             "seconds": found.seconds,
             "bytes": found.bytes,
         }
@@ -543,8 +550,17 @@ class Following:
         changes = self._changes(run)
         seconds, found = time.process_time() - start, _matched(course, changes[-1], run)
         kept = [p for p in course.base.parameters() if p.requires_grad]
+        last = changes[-1].applied_to(course.base, found["factor"])
         return {
-            **_at_both(course, self.order, changes, 1.0, found["factor"]),
+            "first": {
+                **_followed(course, self.order, changes, 1.0),
+                **_ended(course, changes[-1].applied_to(course.base)),
+            },
+            "matched": {
+                **_followed(course, self.order, changes, found["factor"]),
+                **_ended(course, last),
+                "relearned": _relearned(course, last),
+            },
             "reached": found["reached"],
             "seconds": seconds,
             "bytes": size_of(kept),
@@ -565,8 +581,9 @@ class Following:
 
 
 @dataclass(frozen=True)
-class Freezing:
-    """The end of a rule at a factor that was found elsewhere: nothing of this base chose it."""
+class Ending:
+    """What a rule comes to after the last request, once for all orders that end there: at the
+    matched factor, or at one that was found elsewhere, so that nothing of this base chose it."""
 
     matching: Matching
     factor: float
@@ -575,19 +592,23 @@ class Freezing:
     def title(self) -> str:
         """Those of the matching."""
         m = self.matching
-        return f"{m.course.name}: {m.rule} on {m.kind} at a frozen strength"
+        return f"{m.course.name}: {m.rule} on {m.kind} at {self.factor:.3g}"
 
     def depends_on(self) -> Mapping[str, object]:
         """The matching and the factor."""
         return {**self.matching.depends_on(), "factor": self.factor}
 
     def done(self) -> Result:
-        """What is ``left`` of each request and ``retained``: test accuracy after the last one."""
-        m, run = self.matching, Run(self.matching.course.seed)
+        """What is ``left`` of each request in the order of the matching, what the model answers
+        otherwise, and how fast it learns what was asked for."""
+        m = self.matching
         change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
         model = change.applied_to(m.course.base, self.factor)
-        found = _scored(model, world.panels(m.course.groups)[1], run)
-        return {"left": found.requests.tolist(), "retained": found.retained}
+        return {
+            "left": _followed(m.course, m.order, [change], self.factor)["requests"][0],
+            **_ended(m.course, model),
+            "relearned": _relearned(m.course, model),
+        }
 
 
 @dataclass(frozen=True)
@@ -609,20 +630,15 @@ class Sweeping:
         return {**self.matching.depends_on(), **own}
 
     def done(self) -> Result:
-        """By length the mean forgotten and the retained accuracy of both vendors."""
+        """By length the mean forgotten and the retained accuracy of the test vendor."""
         m, run = self.matching, Run(self.matching.course.seed)
         change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        _, test = world.panels(m.course.groups)
         points = []
         for share in SHARES:
             model = change.applied_to(m.course.base, share * self.factor)
-            found = [_scored(model, panel, run) for panel in world.panels(m.course.groups)]
-            points.append(
-                {
-                    "share": share,
-                    "validation": [float(found[0].requests.mean()), found[0].retained],
-                    "test": [float(found[1].requests.mean()), found[1].retained],
-                }
-            )
+            found = _scored(model, test, run)
+            points.append({"share": share, "test": [float(found.requests.mean()), found.retained]})
         return {"points": points}
 
 
@@ -642,37 +658,26 @@ def _scored(model: nn.Module, panel: Panel, run: Run) -> Measured:
     return measure(world.work().recipe.family, model, panel, run)
 
 
-def _at_both(
-    course: Course, order: Order, changes: Sequence[Delta], first: float, matched: float
-) -> dict[str, Any]:
-    """What the models after each step answer at both strengths; how fast the last matched one
-    learns again."""
-    end = changes[-1].applied_to(course.base, matched)
-    return {
-        "first": _followed(course, order, changes, first),
-        "matched": {
-            **_followed(course, order, changes, matched),
-            "relearned": _relearned(course, end, Run(course.seed)),
-        },
-    }
-
-
 def _followed(
     course: Course, order: Order, changes: Sequence[Delta], factor: float
 ) -> dict[str, Any]:
-    run, (_, test) = Run(course.seed), world.panels(order)
-    last, steps = course.base, []
-    for change in changes:
-        last = change.applied_to(course.base, factor)
-        steps.append(_scored(last, test, run))
-    answered = unseen.answered(last, course.groups, run)
-    return {"factor": factor, **cells(steps), "unseen": answered}
+    """What the models after each step answer of the requests, and of nothing else."""
+    asked, run = world.panels(order)[1].asked(), Run(course.seed)
+    models = (change.applied_to(course.base, factor) for change in changes)
+    return {"factor": factor, **cells([_scored(model, asked, run) for model in models])}
 
 
-def _relearned(course: Course, model: nn.Module, run: Run) -> list[float]:
+def _ended(course: Course, model: nn.Module) -> dict[str, Any]:
+    """What a model answers of the whole test vendor and of unseen sets."""
+    run, (_, test) = Run(course.seed), world.panels(course.groups)
+    answered = unseen.answered(model, course.groups, run)
+    return {**of_end(_scored(model, test, run)), "unseen": answered}
+
+
+def _relearned(course: Course, model: nn.Module) -> list[float]:
     """Accuracy on the test pictures of all requests after 0, 1, 2 ... steps on one style of their
     training pictures."""
     _, test = world.panels(course.groups)
     asked = test.samples.select(torch.cat(test.groups))
     shown = world.shown(course.groups, demo.RELEARNING_STYLE)
-    return list(ATTACK.curve(model, world.work().recipe.family, shown, asked, run))
+    return list(ATTACK.curve(model, world.work().recipe.family, shown, asked, Run(course.seed)))
