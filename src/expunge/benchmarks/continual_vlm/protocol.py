@@ -96,8 +96,8 @@ SHORT = 5
 
 
 SLOW = "fine-tune"
-"""The method in a row that reads every retained row at each request: the quick form, long courses and
-further orders leave it out. Of long courses the other methods are asked in one order, too."""
+"""The method in a row that reads every retained row at each request: the quick form, long courses
+and further orders leave it out. Of long courses the others are asked in one order, too."""
 
 
 @dataclass(frozen=True)
