@@ -236,7 +236,7 @@ def test_the_whole_stretch_under_a_mask_of_ones_is_the_training_itself(digits_wo
 
 def test_masks_come_back_from_a_stored_record(tmp_path: Path) -> None:
     masks = smallest_pruned({"w": torch.arange(6.0)}, {"w": torch.ones(6, dtype=torch.bool)}, 0.5)
-    record_of(masks).save(tmp_path / "record.safetensors")
+    record_of(masks, "synflow").save(tmp_path / "record.safetensors")
     stored = Record.load_checked(tmp_path / "record.safetensors")
     assert masks_of(stored)["w"].tolist() == [False] * 3 + [True] * 3
     assert stored.facts["sparsity"] == 0.5
@@ -295,7 +295,7 @@ ONES = {"a": torch.ones(2, dtype=torch.bool)}
         (lambda: SynFlow(SHORT, rounds=0), "0 rounds"),
         (lambda: smallest_pruned(score(1.0), ONES, 1.0), "answers the same to everything"),
         (lambda: smallest_pruned(score(math.nan), ONES, 0.5), "not finite"),
-        (lambda: Convolutions().names(linear()), "Linear has no convolution.*scope=Matrices"),
+        (lambda: Convolutions().names(linear()), "Linear has no convolution.*scope `matrices`"),
         (lambda: Matrices().names(nn.BatchNorm2d(2)), "no convolution or linear layer"),
         (lambda: masks_of(None), "holds no masks"),
         (lambda: masks_of(Record()), "holds no masks"),

@@ -54,6 +54,7 @@ WITHOUT = (
     "acu",
     "certified-removal",
     "guardrail",
+    "prune-then-unlearn",
     "redact",
     "retrain",
     "s3t",
@@ -61,7 +62,8 @@ WITHOUT = (
     "sisa",
     *OTHERS,
 )
-"""The first have no field that a model could make wrong; the others are not for classifiers."""
+"""The first have no field of their own that a model could make wrong; the others are not for
+classifiers."""
 
 LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
     ("boundary-shrink", "cf-k", "fine-tune", "l1-sparse", "lfssd"), 0.95

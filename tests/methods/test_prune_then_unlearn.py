@@ -206,7 +206,7 @@ def test_a_mask_of_ones_changes_no_bit(
     name: str, digits_work: Work, digits_model: nn.Module
 ) -> None:
     rows, family = digits_work.data[Role.TRAIN], digits_work.recipe.family
-    record = record_of(all_kept(digits_model, Matrices()))
+    record = record_of(all_kept(digits_model, Matrices()), "synflow")
     deployment = Deployment(digits_model, family, rows, digits_work.table, Sum(), record=record)
     problem = deployment.problem(THREES, METHODS[name])
     both = METHODS[name], PruneThenUnlearn(METHODS[name])

@@ -27,7 +27,7 @@ from expunge.families.diffusion import TextDiffusion
 from expunge.ledger.canonical import canonical
 from expunge.ledger.keys import Keys
 from expunge.ledger.scope import HASH, among, hashes_of_rows
-from expunge.methods.presets import AtPreset, HasPreset, fields_of, starting_point
+from expunge.methods.presets import AtPreset, HasPreset, fields_of, settled, starting_point
 from expunge.methods.protocol import Method
 from expunge.recipe import Recipe, Record, Role
 from expunge.requests import Named
@@ -127,8 +127,8 @@ class Material:
         if name == self.method.name and not parameters:
             return self.method
         method: Method = make(registered("methods", name), parameters)
-        if not parameters and isinstance(method, HasPreset):
-            return AtPreset.of(method, parameters)
+        if not settled(method, parameters) and isinstance(method, HasPreset):
+            return AtPreset.of(method)
         return method
 
     def without(self, gone: Tensor, held_out: Tensor) -> Self:

@@ -203,6 +203,20 @@ class AtPreset:
         return replace(outcome, changes=changes)
 
 
+def settled(method: Method, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which parameters set a value. A method inside another one that is given by its name alone
+    sets none: it finds its preset as it would by itself."""
+    return tuple(
+        name
+        for name, given in parameters.items()
+        if not (isinstance(getattr(method, name, None), Method) and _only_named(given))
+    )
+
+
+def _only_named(given: object) -> bool:
+    return isinstance(given, str) or (isinstance(given, Mapping) and set(given) == {"name"})
+
+
 def starting_point(method: Method) -> Method:
     """The method that a preset starts from; any other as it is."""
     return method.method if isinstance(method, AtPreset) else method

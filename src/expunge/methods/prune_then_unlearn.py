@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 from torch import nn
 
+from expunge import registry
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
 from expunge.errors import ExpungeError
@@ -19,9 +20,16 @@ from expunge.learning.supervised.masks import Masks, masks_of, pruned, strays
 from expunge.learning.supervised.same_mask import Pruning, SameMask
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.presets import preset_of
-from expunge.methods.protocol import Artifact, Method, Outcome, preparation_of
+from expunge.methods.protocol import (
+    Artifact,
+    Method,
+    Outcome,
+    learner_of,
+    preparation_of,
+    unreadable,
+)
 from expunge.methods.search import Range
-from expunge.problem import Access, Problem
+from expunge.problem import Access, Missing, Problem
 from expunge.recipe import Recipe
 from expunge.run import Run
 
@@ -36,16 +44,33 @@ class PruneThenUnlearn:
     dampens weights as it is. Retraining is of the same sparse model, from the initial weights of
     the recipe: the reference of the paper.
 
+    New weights bring the record along, whose masks are theirs as well; a Delta leaves it with the
+    base that it starts from.
+
     Args:
         method: the method that unlearns. It sees what it declares; the masks are read beside it.
+
+    Raises:
+        ExpungeError: the method reads the record of a learner of its own.
     """
 
     name: ClassVar[str] = "prune-then-unlearn"
     paper: ClassVar[str] = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
     preset_rule: ClassVar[str] = "that of the inner method"
     search: ClassVar[Mapping[str, Range]] = {}  # the inner method is tuned before it is put here
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "method": registry.Entries("methods", without=[name])
+    }
 
     method: Method = field(default_factory=lambda: FineTune(10, 1e-3))
+
+    def __post_init__(self) -> None:
+        if wanted := learner_of(self.method):
+            raise ExpungeError(
+                f"{self.method.name} was given to unlearn on a pruned model, and it reads the "
+                f"training record of the learner {wanted!r}; take a method that reads no record: "
+                "`expunge methods` lists them."
+            )
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
         """The inner method at its preset."""
@@ -76,6 +101,14 @@ class PruneThenUnlearn:
         """That of the inner method."""
         return preparation_of(self.method)
 
+    def unreadable(self, problem: Problem) -> tuple[Missing, ...]:
+        """That the record has no masks, and what the rows lack for the inner method."""
+        try:
+            masks_of(problem.record)
+        except ExpungeError as error:
+            return (Missing("needs the training record of a pruned model", str(error)),)
+        return unreadable(self.method, problem)
+
     def prepare(self, problem: Problem, run: Run) -> Artifact:
         """What the inner method prepares."""
         return self.method.prepare(problem, run)
@@ -91,7 +124,9 @@ class PruneThenUnlearn:
         opened = inner.opened(self.method.unlearns_with)
         outcome = self.method.unlearn(opened, artifact, run)
         changes = tuple(_within(c, problem.model, inner.support) for c in outcome.changes)
-        return replace(outcome, changes=changes)
+        new = any(isinstance(change, Replacement) for change in changes)
+        kept = outcome.record or problem.record
+        return replace(outcome, changes=changes, record=kept if new else outcome.record)
 
     def _inner(self, problem: Problem) -> Problem:
         """The problem of the sparse model."""

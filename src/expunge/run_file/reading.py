@@ -30,7 +30,7 @@ from expunge.families.abilities import Family, HasAnswers
 from expunge.families.diffusion import LabelDiffusion, TextDiffusion
 from expunge.families.diffusion_folder import DiffusionFolder, is_diffusion_folder
 from expunge.learning.supervised.plain import Plain
-from expunge.methods.presets import AtPreset, HasPreset
+from expunge.methods.presets import AtPreset, HasPreset, settled
 from expunge.methods.protocol import Method
 from expunge.models.checkpoint import Checkpoint
 from expunge.models.freezing import train_only
@@ -329,17 +329,19 @@ def parsed(path: Path) -> RunFile:
 def _method(part: MethodPart) -> tuple[Method, str]:
     """The method of a run file, and where its fields come from.
 
-    Without a field it is at its preset; with one, everything else is the paper's.
+    Without a field it is at its preset; with one, everything else is the paper's. The name of a
+    method that it is put around is no field.
 
     Raises:
         ExpungeError: a field cannot be used, or a preset is asked for and the method has none.
     """
     kind = registered("methods", part.name)
     method: Method = make(kind, part.parameters)
-    wanted = not part.parameters if part.preset is None else part.preset
+    given = settled(method, part.parameters)
+    wanted = not given if part.preset is None else part.preset
     if wanted and isinstance(method, HasPreset):
-        beside = f"{RUN_FILE} and {PRESET}" if part.parameters else PRESET
-        return AtPreset.of(method, part.parameters), beside
+        beside = f"{RUN_FILE} and {PRESET}" if given else PRESET
+        return AtPreset.of(method, given), beside
     if part.preset:
         raise ExpungeError(
             f"The preset of {part.name!r} was asked for and it has none; leave `method.preset` out."

@@ -8,6 +8,7 @@ Sparsity Can Simplify Machine Unlearning, whose released settings are the defaul
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
@@ -18,6 +19,7 @@ from expunge.descent.schedules import Milestones
 from expunge.errors import ExpungeError
 from expunge.families.abilities import Family
 from expunge.learning.supervised.masks import (
+    SCOPES,
     Convolutions,
     Scope,
     all_kept,
@@ -55,6 +57,9 @@ class MagnitudePruned:
         rewind: epoch to whose weights and learning rate the survivors go back, in each round.
         scope: which weights may be pruned.
     """
+
+    name: ClassVar[str] = "magnitude-pruned"
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {"scope": SCOPES}
 
     training: Plain = PAPER_TRAINING
     rate: float = 0.95
@@ -97,4 +102,4 @@ class MagnitudePruned:
             late = Stretch(self.training, self.rewind, epochs, masks)
             trained = late.fit(pruned(early, masks), family, data, run).model
         warn_of_emptied(masks, run)
-        return Trained(trained, record_of(masks))
+        return Trained(trained, record_of(masks, self.name))

@@ -8,6 +8,7 @@ a pruned model has the names and shapes of the dense one.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from expunge.changes.weights import parameters_of, with_weights
 from expunge.errors import ExpungeError
-from expunge.recipe import Record
+from expunge.recipe import LEARNER, Record
 from expunge.run import Run
 
 Masks = Mapping[str, Tensor]
@@ -42,7 +43,7 @@ class Convolutions:
         if not found:
             raise ExpungeError(
                 f"{type(model).__name__} has no convolution whose weights could be pruned; give "
-                "the learner `scope=Matrices()`."
+                "the learner the scope `matrices`."
             )
         return found
 
@@ -60,6 +61,10 @@ class Matrices:
                 "pruned; give a model that has."
             )
         return found
+
+
+SCOPES: Mapping[str, type] = MappingProxyType({"convolutions": Convolutions, "matrices": Matrices})
+"""Those that a run file may name: the ``choices`` of pruning learners."""
 
 
 def _weights(model: nn.Module, *kinds: type[nn.Module]) -> tuple[str, ...]:
@@ -138,10 +143,11 @@ def strays(model: nn.Module, masks: Masks) -> int:
     return sum(int(weights[n].detach().cpu()[~m].count_nonzero()) for n, m in masks.items())
 
 
-def record_of(masks: Masks) -> Record:
-    """The record of a pruned model: its masks, and its sparsity as a fact."""
+def record_of(masks: Masks, learner: str) -> Record:
+    """The record of a model that a learner pruned: its masks, and its sparsity as a fact."""
     named = {PREFIX + name: mask for name, mask in masks.items()}
-    return Record(named, {"kind": "pruned", "sparsity": sparsity_of(masks)})
+    facts = {LEARNER: learner, "kind": "pruned", "sparsity": sparsity_of(masks)}
+    return Record(named, facts)
 
 
 def masks_of(record: Record | None) -> dict[str, Tensor]:
@@ -155,6 +161,6 @@ def masks_of(record: Record | None) -> dict[str, Tensor]:
     if not found:
         raise ExpungeError(
             "The record of this model holds no masks of pruned weights; give the record that a "
-            "pruning learner (MagnitudePruned, SynFlow) returned with the model."
+            "pruning learner (magnitude-pruned, synflow) kept while it trained the model."
         )
     return found

@@ -6,7 +6,7 @@ Liu, Liu, Sharma, Liu (2023). Model Sparsity Can Simplify Machine Unlearning.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -45,6 +45,8 @@ class SameMask:
         masks: by canonical name; True is kept.
     """
 
+    name: ClassVar[str] = "same-mask"
+
     training: Plain
     masks: Masks = field(repr=False)
 
@@ -54,7 +56,7 @@ class SameMask:
         """Train a copy of ``model`` whose pruned weights are 0; the record holds the masks."""
         whole = Stretch(self.training, 0, self.training.epochs, self.masks)
         trained = whole.fit(pruned(model, self.masks), family, data, run)
-        return Trained(trained.model, record_of(self.masks))
+        return Trained(trained.model, record_of(self.masks, self.name))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Simplify Machine Unlearning: since no row is read, the masks tell nothing of the
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,13 @@ from expunge.errors import ExpungeError
 from expunge.families.abilities import Family, HasOutputs, able
 from expunge.learning.supervised.magnitude_pruned import PAPER_TRAINING
 from expunge.learning.supervised.masks import (
+    SCOPES,
     Convolutions,
     Masks,
     Scope,
     all_kept,
     pruned,
+    record_of,
     smallest_pruned,
     warn_of_emptied,
 )
@@ -53,6 +56,9 @@ class SynFlow:
         scope: which weights may be pruned.
     """
 
+    name: ClassVar[str] = "synflow"
+    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {"scope": SCOPES}
+
     training: Plain = PAPER_TRAINING
     sparsity: float = 0.95
     rounds: int = 100
@@ -73,7 +79,8 @@ class SynFlow:
         """A sparse model, and its masks as the record."""
         masks = self.masks(model, family, data[Role.TRAIN])
         warn_of_emptied(masks, run)
-        return SameMask(self.training, masks).fit(model, family, data, run)
+        trained = SameMask(self.training, masks).fit(model, family, data, run)
+        return Trained(trained.model, record_of(masks, self.name))
 
     def masks(self, model: nn.Module, family: Family, samples: Samples) -> Masks:
         """The masks of an untrained model; of the samples only the shape of one row is read."""
