@@ -32,6 +32,7 @@ from expunge.benchmarks.corrective.work import (
 from expunge.benchmarks.jobs import Job, Told, _done, key_of
 from expunge.cli.output import console, table
 from expunge.errors import ExpungeError
+from expunge.methods.random_label import RandomLabel
 from expunge.recipe import Role
 
 PATCH = PatchTrigger(side=2)
@@ -155,6 +156,25 @@ def test_tables_findings_and_picture_follow_from_the_results(
     assert any("retrain (baseline)" in text and "REFERENCE: clean data" in text for text in shown)
     assert any("certified-removal is not shown at 50%" in note for note in tables.notes(result))
     assert picture.png(result).startswith(b"\x89PNG")
+
+
+def test_presets_stand_beside_retraining_without_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [name for part in protocol.presets() for name in part.forms]
+    assert {"retrain", "ssd, preset", "salun, preset", "scrub, preset"} <= set(every)
+    assert not set(every) - {RETRAIN} & {name for part in protocol.full() for name in part.forms}
+    monkeypatch.setattr(protocol, "by_job", in_this_process)
+    parts = (Part("digits", PATCH, (0.5,), (RETRAIN, "random-label, preset")),)
+    result = Protocol(tmp_path, parts, seeds=1, trials=0).conduct(lambda title, stored: None)
+    cell = result["panels"][0]["methods"]["random-label, preset"]["0.5"]
+    assert cell["parameters"][0]["learning_rate"] != RandomLabel().learning_rate
+    assert cell["as it comes"]["retained"]["mean"] > 0.85
+    assert not result["findings"]
+    assert "nothing is tuned" in " ".join(tables.notes(result))
+    assert len(tables.tables(result)) == len(tables.SHOWN)
+    with pytest.raises(ExpungeError, match="0 trials"):
+        Protocol(tmp_path, PARTS, seeds=1, trials=0)
 
 
 def test_a_result_is_found_again_for_the_same_rows_method_share_and_trials_alone(

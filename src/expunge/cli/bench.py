@@ -253,16 +253,21 @@ def corrective(
         typer.Option("--full", help="All shares, all methods, a control, and clothes, too."),
     ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")] = 5,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of a method on every model.")] = 6,
+    trials: Annotated[
+        int,
+        typer.Option(min=0, help="Trials of a method on every model; 0: every method's preset."),
+    ] = 6,
     processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
     """A poison and a confusion of labels, of which only a part is identified."""
     writable_folder(out, "The folder of --out,")
-    parts = corrective_protocol.full() if full else corrective_protocol.quick()
+    tuned = corrective_protocol.full() if full else corrective_protocol.quick()
+    parts = tuned if trials else corrective_protocol.presets()
     result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(told)
     show(corrective_tables.tables(result), corrective_tables.notes(result))
-    write_picture(out / "corrective.png", corrective_picture.png(result))
+    if trials:
+        write_picture(out / "corrective.png", corrective_picture.png(result))
     write_json(json, result)
 
 

@@ -16,6 +16,7 @@ from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
 from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.errors import ExpungeError
+from expunge.methods.presets import AtPreset, HasPreset
 from expunge.methods.protocol import Method
 from expunge.methods.search import Range, Space, WholeNumber, space_of
 
@@ -41,6 +42,8 @@ class Form:
         spared: how many of the model's blocks never train; None for methods that count no blocks.
         retain_only: whether the importance of weights on the training set is taken on what is not
             identified, as this benchmark's paper does; the methods' own papers take all rows.
+        at_preset: whether the method finds its fields for each request itself, as where a user
+            gives none.
     """
 
     name: str
@@ -52,12 +55,15 @@ class Form:
     prepared_once: bool = False
     spared: int | None = None
     retain_only: bool = False
+    at_preset: bool = False
 
     def on(self, blocks: int, epochs: int) -> Self:
         """The form for a model of so many blocks, within so many epochs.
 
         How many of the last blocks train is varied, where a method counts blocks.
         """
+        if self.at_preset:
+            return self
         fields, ranges = dict(self.fields), dict(self.ranges)
         if self.spared is not None:
             most = blocks - self.spared
@@ -76,7 +82,7 @@ class Form:
         values = {**self.fields, **parameters}
         values |= {name: values[leader] for name, leader in self.follows.items()}
         method: Method = registry.load("methods", self.registered)(**values)
-        return method
+        return AtPreset.of(method) if self.at_preset else method
 
     def space(self) -> Space:
         """What is varied; the first trial has this form's own fields."""
@@ -142,18 +148,26 @@ are, and what is wrong in them cannot be corrected by refusing, or by what is se
 Those for language models are measured on language models, those for numbers on numbers;
 those for models that draw need the noise of one."""
 
+PRESET = ", preset"
+"""What the names of forms at their preset end with."""
+
 DAMPENING = ("lfssd",)
 """Other registered methods whose one preparation serves all trials: strengths alone are varied."""
 
 
 @cache
 def forms() -> Mapping[str, Form]:
-    """All forms by name: those of the paper, then every other registered method."""
+    """All forms by name: those of the paper, every other registered method, and the presets."""
     found = {form.name: form for form in OF_THE_PAPER}
     there = {form.registered for form in OF_THE_PAPER}
     others = [name for name in registry.names("methods") if name not in {*there, *LEFT_OUT}]
     found |= {name: Form(name, name, prepared_once=name in DAMPENING) for name in others}
-    return {**found, "ssd, all rows": Form("ssd, all rows", "ssd", prepared_once=True)}
+    found["ssd, all rows"] = Form("ssd, all rows", "ssd", prepared_once=True)
+    return found | {
+        f"{name}{PRESET}": Form(f"{name}{PRESET}", name, tuned=False, at_preset=True)
+        for name in (*sorted(there), *others)
+        if issubclass(registry.load("methods", name), HasPreset)
+    }
 
 
 def form(name: str) -> Form:

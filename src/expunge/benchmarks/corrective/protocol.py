@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from expunge.benchmarks.corrective.findings import findings
-from expunge.benchmarks.corrective.forms import OF_THE_PAPER, forms
+from expunge.benchmarks.corrective.forms import OF_THE_PAPER, RETRAIN, form, forms
 from expunge.benchmarks.corrective.manipulations import (
     InterclassConfusion,
     Manipulation,
@@ -64,7 +64,7 @@ def quick() -> tuple[Part, ...]:
 
 def full() -> tuple[Part, ...]:
     """All shares, the control and all methods on the digits; the paper's methods on clothes."""
-    others = tuple(name for name in forms() if name not in PAPER)
+    others = tuple(n for n, form in forms().items() if n not in PAPER and not form.at_preset)
     both = (DIGITS_PATCH, DIGITS_CONFUSION)
     return (
         *(Part("digits", manipulation, TENTHS, PAPER) for manipulation in both),
@@ -75,15 +75,24 @@ def full() -> tuple[Part, ...]:
     )
 
 
+def presets() -> tuple[Part, ...]:
+    """Every method at its shipped preset on the digits, beside retraining."""
+    names = (RETRAIN, *(name for name, form in forms().items() if form.at_preset))
+    return tuple(
+        Part("digits", manipulation, FEW_SHARES, names)
+        for manipulation in (DIGITS_PATCH, DIGITS_CONFUSION)
+    )
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is run.
 
     Args:
         folder: where results are kept.
-        parts: see :func:`quick` and :func:`full`.
+        parts: see :func:`quick`, :func:`full` and :func:`presets`.
         seeds: number of seeds, from 0: of the manipulation, the training and the methods.
-        trials: of every method with something to tune, on every model and share.
+        trials: of every method with something to tune, on every model and share; 0 where none has.
         processes: jobs that run at once.
     """
 
@@ -94,7 +103,8 @@ class Protocol:
     processes: int = 2
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.trials < 1 or self.processes < 1:
+        tuned = any(form(name).space().ranges for part in self.parts for name in part.forms)
+        if self.seeds < 1 or self.trials < tuned or self.processes < 1:
             raise ExpungeError(
                 f"{self.seeds} seeds, {self.trials} trials and {self.processes} processes were "
                 "given; at least one of each is expected."
@@ -136,7 +146,7 @@ class Protocol:
             "collapsed below": COLLAPSED,
             "damaged below": DAMAGED,
             "panels": panels,
-            "findings": [finding for panel in panels for finding in findings(panel)],
+            "findings": [f for panel in panels if self.trials for f in findings(panel)],
         }
 
     def _panel(self, parts: Sequence[Part], done: Mapping[Job, Result]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for which in SHOWN
         if which[0] in panel["original"]
     ]
-    return [*found, _findings(result["findings"])]
+    return [*found, _findings(result["findings"])] if result["findings"] else found
 
 
 def _table(panel: Mapping[str, Any], measure: str, variant: str, title: str) -> Table:
@@ -94,12 +94,20 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "a baseline. The reference is the same model trained on the clean rows.",
         "Attack success: answered with the trigger's class, or with the other of two confused "
         "classes.",
-        f"Each method with something to tune has {result['trials']} trials on the model that it "
-        "corrects, judged by the mean of clean answers on the identified rows and retained "
-        "accuracy on validation rows; no test row and no hidden row is looked at.",
+        _chosen(result["trials"]),
         f"Matched: scaled to lose at most {100 * result['tolerance']:.0f} points of the original's "
         "retained accuracy on validation rows.",
     ]
+
+
+def _chosen(trials: int) -> str:
+    if not trials:
+        return "Every method is at its shipped preset; nothing is tuned."
+    return (
+        f"Each method with something to tune has {trials} trials on the model that it corrects, "
+        "judged by the mean of clean answers on the identified rows and retained accuracy on "
+        "validation rows; no test row and no hidden row is looked at."
+    )
 
 
 def _of_methods(panel: Mapping[str, Any], where: str, seeds: int) -> list[str]:

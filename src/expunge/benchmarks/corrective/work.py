@@ -35,6 +35,7 @@ from expunge.deployment import Deployment
 from expunge.descent.optimisers import SGD, Cosine
 from expunge.errors import ExpungeError
 from expunge.learning.supervised.plain import Plain
+from expunge.methods.presets import presets_of
 from expunge.methods.protocol import Artifact, Method, missing, unlearn
 from expunge.models.cnn import SmallCnn
 from expunge.models.mlp import Mlp
@@ -319,7 +320,7 @@ class _Correcting:
         method: Any = self._form.made({} if best is None else best.parameters)
         run = self._stage.run()
         try:
-            after, replaced, seconds = self._answered(method, run)
+            after, replaced, seconds, found = self._answered(method, run)
             factor, scaled = self._matched(after, replaced)
             comes, at_level = self._figures(after), self._figures(scaled)
         except Exception as error:  # a method may fail in any way; the others go on
@@ -327,7 +328,7 @@ class _Correcting:
         return {
             "trials": [] if tuned is None else _contents(tuned),
             "trial": None if best is None else best.number,
-            "parameters": dataclasses.asdict(method),
+            "parameters": dataclasses.asdict(method) if found is None else found,
             "processor seconds": seconds,
             "as it comes": comes,
             "matched": at_level,
@@ -355,16 +356,17 @@ class _Correcting:
 
     def _answered(
         self, method: Method, run: Run, artifact: Artifact | None = None
-    ) -> tuple[nn.Module, bool, float]:
-        """The corrected model, whether it took the place of the other as new weights, and the
-        processor seconds that the method took: other jobs share the cores."""
+    ) -> tuple[nn.Module, bool, float, Mapping[str, Any] | None]:
+        """The corrected model, whether it took the place of the other as new weights, the processor
+        seconds that the method took (other jobs share the cores), and the fields of its preset."""
         deployment, problem = self._stage.deployment(), self._problem(method)
         start = time.process_time()
         with run.seeded(f"corrective {self._form.name}"):
             outcome = unlearn(method, problem, run, artifact)
         seconds = time.process_time() - start
         deployment.serve(self._request, method, outcome)
-        return deployment.model, deployment.base is not self._stage.original, seconds
+        replaced = deployment.base is not self._stage.original
+        return deployment.model, replaced, seconds, presets_of(outcome.changes)
 
     def _tuned(self) -> Tuned:
         trials, _ = _trials()
@@ -380,7 +382,7 @@ class _Correcting:
 
     def _judged(self, method: Method) -> Evaluation:
         """One minus the mean of the two accuracies that the owner of the model can take."""
-        model, _, seconds = self._answered(method, self._stage.run(), self._prepared)
+        model, _, seconds, _ = self._answered(method, self._stage.run(), self._prepared)
         parts = {
             "identified": self._stage.corrected(model, self._job.share),
             "retained": self._stage.retained(model),
