@@ -19,7 +19,8 @@ from expunge.benchmarks.continual_vlm.kinds import KINDS
 from expunge.benchmarks.continual_vlm.measuring import conflicts, size_of
 from expunge.benchmarks.continual_vlm.protocol import Asked, Protocol, full_rows, quick_rows
 from expunge.benchmarks.continual_vlm.strengths import Lengths, turn
-from expunge.benchmarks.continual_vlm.work import Course, Training, needed
+from expunge.benchmarks.continual_vlm.work import Course, Ending, Training, needed
+from expunge.benchmarks.jobs import key_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of, parameters_of
@@ -248,6 +249,19 @@ def test_the_end_is_that_of_the_last_step(made: dict[str, Any]) -> None:
             assert cell[strength]["end"][0] == pytest.approx(end)
         assert cell["matched"]["relearned"][0] == cell["matched"]["end"][0]
         assert "relearned" not in cell["first"]
+
+
+def test_what_answers_unseen_sets_depends_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = Course(tmp_path, 0, GROUPS, GROUPS)
+    job = Ending(needed(course, "negation", "sum", GROUPS), 1.0)
+    keys = []
+    for found in ({}, {"tux": "0" * 64}):
+        monkeypatch.setattr(unseen, "digests", lambda found=found: found)
+        keys.append(key_of(job))
+    assert keys[0] != keys[1]
+    assert key_of(replace(job, factor=2.0)) != keys[1]
 
 
 def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, Any]) -> None:

@@ -135,6 +135,20 @@ def test_what_cannot_unlearn_on_a_pruned_model_is_refused(written: Callable[...,
     assert "one of acu, " in refused("forget", written("unknown", "nothing"))
     assert "one of acu, " in refused("forget", written("itself", "prune-then-unlearn"))
     assert "needs the training record" in refused("forget", written("none", record=None))
+    assert "leaves the weights as they are" in refused("forget", written("guard", "redact"))
+    told = refused("tune", written("tune"), "--storage", written("tune").parent / "t.db")
+    assert "'prune-then-unlearn' is put around another method, such as 'fine-tune'" in told
+
+
+def test_a_preset_beside_fields_of_the_method_inside_is_refused(
+    written: Callable[..., Path],
+) -> None:
+    run_file = written("both", {"name": "ssd", "alpha": 3.0})
+    content = yaml.safe_load(run_file.read_text())
+    content["method"]["preset"] = True
+    run_file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ExpungeError, match="Fields of ssd, which prune-then-unlearn is put around"):
+        read(run_file)
 
 
 def test_entries_are_the_registered_classes_without_those_left_out() -> None:

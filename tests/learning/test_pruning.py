@@ -220,7 +220,9 @@ def test_synflow_trains_what_is_left_and_nothing_else(digits_work: Work) -> None
     trained = made(digits_work, learner)
     masks = masks_of(trained.record)
     assert zeros(trained.model, masks) == math.floor(0.9 * weights_in(masks))
-    again = SameMask(SHORT, masks).fit(digits_classifier(), FAMILY, digits_work.data, Run())
+    again = SameMask(SHORT, masks, "synflow").fit(
+        digits_classifier(), FAMILY, digits_work.data, Run()
+    )
     assert digest_of(trained.model) == digest_of(again.model)
 
 
@@ -229,7 +231,7 @@ def test_synflow_trains_what_is_left_and_nothing_else(digits_work: Work) -> None
 
 def test_the_whole_stretch_under_a_mask_of_ones_is_the_training_itself(digits_work: Work) -> None:
     model = digits_classifier()
-    learners = SHORT, Stretch(SHORT, 0, 3), SameMask(SHORT, all_kept(model, Matrices()))
+    learners = SHORT, Stretch(SHORT, 0, 3), SameMask(SHORT, all_kept(model, Matrices()), "synflow")
     ends = {digest_of(each.fit(model, FAMILY, digits_work.data, Run()).model) for each in learners}
     assert len(ends) == 1
 

@@ -54,7 +54,6 @@ WITHOUT = (
     "acu",
     "certified-removal",
     "guardrail",
-    "prune-then-unlearn",
     "redact",
     "retrain",
     "s3t",
@@ -62,8 +61,7 @@ WITHOUT = (
     "sisa",
     *OTHERS,
 )
-"""The first have no field of their own that a model could make wrong; the others are not for
-classifiers."""
+"""The first have no field that a model could make wrong; the others are not for classifiers."""
 
 LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
     ("boundary-shrink", "cf-k", "fine-tune", "l1-sparse", "lfssd"), 0.95
@@ -73,9 +71,15 @@ LEAVES = {"fisher-forgetting": 1.0} | dict.fromkeys(
 REFUSES = ("scrub",)
 """Finds no rate here at which the class goes, and says so."""
 
-ELSEWHERE = ("concept-poisoning", "concept-poisoning-target", "dmm", *NUMBER_METHODS)
-"""They need examples of concepts, train a thousand models before any request, or are for numbers:
-their presets are tried in tests of their own."""
+ELSEWHERE = (
+    "concept-poisoning",
+    "concept-poisoning-target",
+    "dmm",
+    "prune-then-unlearn",
+    *NUMBER_METHODS,
+)
+"""They need examples of concepts, train a thousand models before any request, need a pruned model,
+or are for numbers: their presets are tried in tests of their own."""
 
 REGISTERED = [name for name in registry.names("methods") if name not in (*WITHOUT, *ELSEWHERE)]
 QUICK = (

@@ -219,7 +219,7 @@ def test_retraining_is_of_the_same_sparse_model(problem: Problem) -> None:
     outcome = unlearn(PruneThenUnlearn(Retrain()), problem, Run())
     [change] = outcome.changes
     assert isinstance(change, Replacement)
-    again = SameMask(TRAINING, masks).fit(
+    again = SameMask(TRAINING, masks, "magnitude-pruned").fit(
         recipe.builder(0), recipe.family, {Role.TRAIN: problem.data[Role.RETAIN]}, Run()
     )
     assert digest_of(change.applied_to(problem.model)) == digest_of(again.model)

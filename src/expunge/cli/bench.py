@@ -62,6 +62,7 @@ from expunge.cli.output import (
     write_json,
     write_picture,
 )
+from expunge.errors import ExpungeError
 from expunge.storage import write_bytes
 
 app = typer.Typer(no_args_is_help=True)
@@ -262,6 +263,11 @@ def corrective(
 ) -> None:
     """A poison and a confusion of labels, of which only a part is identified."""
     writable_folder(out, "The folder of --out,")
+    if full and not trials:
+        raise ExpungeError(
+            "--full was given beside --trials 0, which asks every method's preset on the digits; "
+            "give one of the two."
+        )
     tuned = corrective_protocol.full() if full else corrective_protocol.quick()
     parts = tuned if trials else corrective_protocol.presets()
     result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(told)

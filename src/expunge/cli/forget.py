@@ -20,7 +20,7 @@ from expunge.cli.output import JsonPath, console, numbers, table, write_json
 from expunge.cli.output import scores as written
 from expunge.cli.stored import check_folder, folds_deltas, record_now, store
 from expunge.errors import ExpungeError
-from expunge.methods.presets import HasPreset, fields_of, presets_of, starting_point
+from expunge.methods.presets import HasPreset, fields_of, inside, presets_of, starting_point
 from expunge.methods.retrain import Retrain
 from expunge.run_file.reading import PAPER, PRESET, Loaded, read
 from expunge.run_file.records import RECORD
@@ -195,6 +195,8 @@ def _milder(loaded: Loaded) -> str:
     """What to do about a collapsed model."""
     if loaded.method.name == Retrain.name:
         return "give the recipe of the model"
+    if inside(loaded.method) is not None:
+        return "put it around another method, or around this one with milder fields"
     if not isinstance(starting_point(loaded.method), HasPreset):
         return "give milder settings, or take another method (`expunge methods` lists them)"
     if loaded.settings == PRESET:

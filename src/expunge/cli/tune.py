@@ -23,6 +23,7 @@ from expunge.cli.cases import (
 from expunge.cli.output import JsonPath, console, table, writable, write_json
 from expunge.cli.own_method import MethodClass, method_classes
 from expunge.errors import ExpungeError
+from expunge.methods.presets import inside
 from expunge.run_file.reading import Loaded, read
 from expunge.signals.ask import metric_of
 from expunge.storage import write_bytes
@@ -100,6 +101,12 @@ def _check_reference(loaded: Loaded, oracle: Path | None) -> None:
 
 def _check_fit(case: Case, classes: list[MethodClass]) -> None:
     for each in classes:
+        if (inner := inside(each.made({}))) is not None:
+            raise ExpungeError(
+                f"{each.name!r} is put around another method, such as {inner.name!r}, whose fields "
+                "a search does not reach; tune that method by itself, and give the fields in "
+                "`method.parameters`."
+            )
         if (why := case.unfit(each.made({}))) is not None:
             raise ExpungeError(
                 f"The method {each.name!r} does not fit: {why}. Leave it out; `expunge plan` lists "

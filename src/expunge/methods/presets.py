@@ -132,6 +132,13 @@ class AtPreset:
                 own number of them.
         """
         given = tuple(given)
+        for name in given:
+            if isinstance(inner := getattr(method, name, None), Method):
+                raise ExpungeError(
+                    f"Fields of {inner.name}, which {method.name} is put around, were given beside "
+                    "a preset, which finds all of them; name it alone for its preset, or leave the "
+                    "preset out."
+                )
         if set(given) & set(STEPS) and not any("learning_rate" in name for name in given):
             raise ExpungeError(
                 f"{', '.join(given)} of {method.name} was given beside its preset, which finds the "
@@ -213,6 +220,12 @@ def settled(method: Method, parameters: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def inside(method: Method) -> Method | None:
+    """The method that another one is put around; None for a method by itself."""
+    found = getattr(starting_point(method), "method", None)
+    return found if isinstance(found, Method) else None
+
+
 def _only_named(given: object) -> bool:
     return isinstance(given, str) or (isinstance(given, Mapping) and set(given) == {"name"})
 
@@ -235,7 +248,9 @@ def fields_of(made: object) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(given), default=str))
     for field, known in getattr(given, "choices", {}).items():
         chosen = getattr(given, field)
-        names = [name for name, kind in known.items() if kind is type(chosen)]
+        own = getattr(chosen, "name", None)  # many are registered, and not all of these may load
+        among = {own: known[own]} if own in known else known
+        names = [name for name, kind in among.items() if kind is type(chosen)]
         if names:
             values[field] = {"name": names[0], **fields_of(chosen)}
     return values

@@ -24,6 +24,7 @@ from expunge.methods.protocol import (
     Artifact,
     Method,
     Outcome,
+    Suppresses,
     learner_of,
     preparation_of,
     unreadable,
@@ -51,7 +52,7 @@ class PruneThenUnlearn:
         method: the method that unlearns. It sees what it declares; the masks are read beside it.
 
     Raises:
-        ExpungeError: the method reads the record of a learner of its own.
+        ExpungeError: the method reads the record of a learner of its own, or changes no weight.
     """
 
     name: ClassVar[str] = "prune-then-unlearn"
@@ -70,6 +71,11 @@ class PruneThenUnlearn:
                 f"{self.method.name} was given to unlearn on a pruned model, and it reads the "
                 f"training record of the learner {wanted!r}; take a method that reads no record: "
                 "`expunge methods` lists them."
+            )
+        if isinstance(self.method, Suppresses):
+            raise ExpungeError(
+                f"{self.method.name} was given to unlearn on a pruned model, and it leaves the "
+                "weights as they are; use it by itself."
             )
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
@@ -162,7 +168,7 @@ def _under(recipe: Recipe, masks: Masks) -> Recipe:
     return replace(
         recipe,
         builder=lambda seed: pruned(recipe.builder(seed), masks),
-        learner=SameMask(learner.training, masks),
+        learner=SameMask(learner.training, masks, learner.name),
     )
 
 

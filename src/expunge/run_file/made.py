@@ -103,7 +103,16 @@ def make(kind: type, arguments: Mapping[str, Any]) -> Any:
 def _chosen(kind: type, name: str, known: Mapping[str, type], given: Any) -> Any:
     """An object that is given by name, or as a mapping of its name and its own fields."""
     fields = dict(given) if isinstance(given, Mapping) else {"name": given}
-    chosen = known.get(str(fields.pop("name", None)))
+    called = str(fields.pop("name", None))
+    try:
+        chosen = known.get(called)
+    except ExpungeError:
+        raise
+    except Exception as error:  # a third party's package may fail in any way
+        raise ExpungeError(
+            f"{called!r}, the parameter {name!r} of {kind.__name__}, cannot be loaded "
+            f"({first_line(error)}); mend or remove the package that brings it."
+        ) from None
     if chosen is None:
         raise ExpungeError(
             f"The parameter {name!r} of {kind.__name__} was given as {given!r}; one of "

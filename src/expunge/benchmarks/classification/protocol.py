@@ -35,6 +35,7 @@ LEFT_OUT = {
     "redact": "it leaves the weights as they are, and weights are compared",
     "concept-poisoning": "it needs examples of concepts (`expunge bench concepts`)",
     "concept-poisoning-target": "it needs examples of concepts (`expunge bench concepts`)",
+    "prune-then-unlearn": "it needs a pruned model (`expunge bench sparsity`)",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
 }
 LEFT_OUT |= dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")

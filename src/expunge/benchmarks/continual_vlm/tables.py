@@ -131,13 +131,14 @@ def _at_frozen(result: Mapping[str, Any]) -> Iterator[Table]:
         if rows:
             yield (
                 f"{half} groups, {count} requests, at the strengths of the development half",
-                ("", "forget", "worst", "retain"),
+                ("", "forget", "worst", "retain", "again"),
                 [
                     (
                         f"{kind} {rule}",
                         _spread((r["seed"], fmean(r["left"])) for r in its),
                         _spread((r["seed"], max(r["left"])) for r in its),
                         _spread((r["seed"], r["retained"]) for r in its),
+                        _spread((r["seed"], r["relearned"][-1]) for r in its),
                     )
                     for (kind, rule), its in _named(rows)
                 ],

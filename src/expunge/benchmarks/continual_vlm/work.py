@@ -595,8 +595,9 @@ class Ending:
         return f"{m.course.name}: {m.rule} on {m.kind} at {self.factor:.3g}"
 
     def depends_on(self) -> Mapping[str, object]:
-        """The matching and the factor."""
-        return {**self.matching.depends_on(), "factor": self.factor}
+        """The matching, the unseen sets and the factor."""
+        m = self.matching
+        return {**m.depends_on(), **m.course.facts_of_unseen(), "factor": self.factor}
 
     def done(self) -> Result:
         """What is ``left`` of each request in the order of the matching, what the model answers

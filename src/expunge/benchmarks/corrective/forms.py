@@ -137,14 +137,16 @@ LEFT_OUT = (
     "concept-poisoning-target",
     "dmm",
     "guardrail",
+    "prune-then-unlearn",
     "redact",
     *LANGUAGE_METHODS,
     *NUMBER_METHODS,
     *GENERATIVE_METHODS,
 )
 """The first two need examples of concepts and forget whole classes; the third trains a thousand
-models for every base; the next two leave the weights as they
-are, and what is wrong in them cannot be corrected by refusing, or by what is served beside them.
+models for every base; guardrail and redact leave the weights as they
+are, and what is wrong in them cannot be corrected by refusing, or by what is served beside them;
+these models are not pruned.
 Those for language models are measured on language models, those for numbers on numbers;
 those for models that draw need the noise of one."""
 

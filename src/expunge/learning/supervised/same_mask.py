@@ -28,7 +28,9 @@ from expunge.run import Run
 
 @runtime_checkable
 class Pruning(Protocol):
-    """A learner that prunes on the way of an ordinary training."""
+    """A registered learner that prunes on the way of an ordinary training."""
+
+    name: ClassVar[str]
 
     @property
     def training(self) -> Plain:
@@ -43,12 +45,12 @@ class SameMask:
     Args:
         training: as of the dense model.
         masks: by canonical name; True is kept.
+        drawn_by: registered name of the learner that drew the masks, whose record the new one is.
     """
-
-    name: ClassVar[str] = "same-mask"
 
     training: Plain
     masks: Masks = field(repr=False)
+    drawn_by: str
 
     def fit(
         self, model: nn.Module, family: Family, data: Mapping[Role, Samples], run: Run
@@ -56,7 +58,7 @@ class SameMask:
         """Train a copy of ``model`` whose pruned weights are 0; the record holds the masks."""
         whole = Stretch(self.training, 0, self.training.epochs, self.masks)
         trained = whole.fit(pruned(model, self.masks), family, data, run)
-        return Trained(trained.model, record_of(self.masks, self.name))
+        return Trained(trained.model, record_of(self.masks, self.drawn_by))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from expunge.learning.supervised.masks import (
     Scope,
     all_kept,
     pruned,
-    record_of,
     smallest_pruned,
     warn_of_emptied,
 )
@@ -79,8 +78,7 @@ class SynFlow:
         """A sparse model, and its masks as the record."""
         masks = self.masks(model, family, data[Role.TRAIN])
         warn_of_emptied(masks, run)
-        trained = SameMask(self.training, masks).fit(model, family, data, run)
-        return Trained(trained.model, record_of(masks, self.name))
+        return SameMask(self.training, masks, self.name).fit(model, family, data, run)
 
     def masks(self, model: nn.Module, family: Family, samples: Samples) -> Masks:
         """The masks of an untrained model; of the samples only the shape of one row is read."""
