@@ -7,7 +7,6 @@ A third party's package adds its own under the same groups, without touching thi
 import difflib
 import functools
 import sys
-from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
@@ -19,29 +18,6 @@ Group = Literal["methods", "learners", "aggregations", "families", "changes"]
 def names(group: Group) -> list[str]:
     """The registered names of a group, sorted."""
     return sorted(found.name for found in _registered(group))
-
-
-class Entries(Mapping[str, type]):
-    """The classes of a group by their names, each loaded when it is asked for.
-
-    Args:
-        group: of the registry.
-        without: names that are left out.
-    """
-
-    def __init__(self, group: Group, without: Collection[str] = ()) -> None:
-        self._group, self._without = group, frozenset(without)
-
-    def __getitem__(self, name: str) -> type:
-        if name not in list(self):
-            raise KeyError(name)
-        return load(self._group, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in names(self._group) if name not in self._without)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def load(group: Group, name: str) -> type:

@@ -243,16 +243,18 @@ def presets_of(outcome: Iterable[Change]) -> dict[str, Any] | None:
 
 def fields_of(made: object) -> dict[str, Any]:
     """The fields of a dataclass as JSON values, as a run file would give them: objects that its
-    ``choices`` list by name, with their own fields. What JSON does not know, as text."""
+    ``choices`` list, and methods, by name, with their own fields. What JSON does not know, as
+    text."""
     given: Any = made
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(given), default=str))
     for field, known in getattr(given, "choices", {}).items():
         chosen = getattr(given, field)
-        own = getattr(chosen, "name", None)  # many are registered, and not all of these may load
-        among = {own: known[own]} if own in known else known
-        names = [name for name, kind in among.items() if kind is type(chosen)]
+        names = [name for name, kind in known.items() if kind is type(chosen)]
         if names:
             values[field] = {"name": names[0], **fields_of(chosen)}
+    for each in dataclasses.fields(given):
+        if isinstance(chosen := getattr(given, each.name), Method):
+            values[each.name] = {"name": chosen.name, **fields_of(chosen)}
     return values
 
 

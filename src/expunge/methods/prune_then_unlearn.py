@@ -12,7 +12,6 @@ from typing import ClassVar, Self
 
 from torch import nn
 
-from expunge import registry
 from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
 from expunge.errors import ExpungeError
@@ -59,9 +58,6 @@ class PruneThenUnlearn:
     paper: ClassVar[str] = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
     preset_rule: ClassVar[str] = "that of the inner method"
     search: ClassVar[Mapping[str, Range]] = {}  # the inner method is tuned before it is put here
-    choices: ClassVar[Mapping[str, Mapping[str, type]]] = {
-        "method": registry.Entries("methods", without=[name])
-    }
 
     method: Method = field(default_factory=lambda: FineTune(10, 1e-3))
 

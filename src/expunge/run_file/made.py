@@ -86,6 +86,8 @@ def make(kind: type, arguments: Mapping[str, Any]) -> Any:
     values = {
         name: _chosen(kind, name, choices[name], given)
         if name in choices
+        else _inner(kind, name, given)
+        if types[name] is Method
         else _value(kind, name, types[name], given)
         for name, given in arguments.items()
     }
@@ -102,23 +104,32 @@ def make(kind: type, arguments: Mapping[str, Any]) -> Any:
 
 def _chosen(kind: type, name: str, known: Mapping[str, type], given: Any) -> Any:
     """An object that is given by name, or as a mapping of its name and its own fields."""
-    fields = dict(given) if isinstance(given, Mapping) else {"name": given}
-    called = str(fields.pop("name", None))
-    try:
-        chosen = known.get(called)
-    except ExpungeError:
-        raise
-    except Exception as error:  # a third party's package may fail in any way
-        raise ExpungeError(
-            f"{called!r}, the parameter {name!r} of {kind.__name__}, cannot be loaded "
-            f"({first_line(error)}); mend or remove the package that brings it."
-        ) from None
+    called, fields = _named(given)
+    chosen = known.get(str(called))
     if chosen is None:
         raise ExpungeError(
             f"The parameter {name!r} of {kind.__name__} was given as {given!r}; one of "
             f"{', '.join(sorted(known))} is expected, or {{name: ..., ...}} with its fields."
         )
     return make(chosen, fields)
+
+
+def _inner(kind: type, name: str, given: Any) -> Any:
+    """A registered method that another one is put around, given in the same way."""
+    called, fields = _named(given)
+    if not isinstance(called, str) or called == getattr(kind, "name", None):
+        raise ExpungeError(
+            f"The parameter {name!r} of {kind.__name__} was given as {given!r}; the name of "
+            "another method is expected, or {name: ..., ...} with its fields: `expunge methods` "
+            "lists them."
+        )
+    return make(registered("methods", called), fields)
+
+
+def _named(given: Any) -> tuple[Any, dict[str, Any]]:
+    """A name, and the fields beside it."""
+    fields = dict(given) if isinstance(given, Mapping) else {"name": given}
+    return fields.pop("name", None), fields
 
 
 def _value(kind: type, name: str, wanted: Any, given: Any) -> Any:
