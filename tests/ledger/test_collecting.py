@@ -70,7 +70,8 @@ def test_a_lease_that_was_cut_lets_nothing_be_written(working: Make, cluster: An
     database = made.ledger.database
     with pytest.raises(ExpungeError, match="run the same again"), storing(database):
         with database.another().engine.connect() as connection:
-            cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'ShareLock'"
+            # waits until the other session is gone; without a time it only asks
+            cut = "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE mode = 'ShareLock'"
             assert list(connection.execute(text(cut)).scalars()) == [True]
         with database.writing():
             pass
