@@ -76,6 +76,10 @@ class Panel:
         nothing = torch.empty(0, dtype=torch.int64)
         return Panel(self.samples.select(torch.cat(self.groups)), self.names, groups, nothing)
 
+    def alone(self, number: int) -> "Panel":
+        """One request on the rows that it names, and on no others."""
+        return replace(self, names=(self.names[number],), groups=(self.groups[number],)).asked()
+
 
 def rows_held(target: Target, table: Named) -> Tensor:
     """Positions (n,) of the rows of ``table`` that a target names; none where it holds none."""

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from expunge.aggregation.fold import fold_each
@@ -97,13 +96,7 @@ def own_strengths(setting: Setting, made: Vectors, search: Search) -> tuple[tupl
     target = setting.scored(setting.oracle, setting.validation).confidence
     found: list[float | None] = []
     for j, delta in enumerate(made.deltas):
-        rows = setting.validation.groups[j]
-        panel = Panel(
-            setting.validation.samples.select(rows),
-            (setting.requests[j].name,),
-            (torch.arange(len(rows)),),
-            torch.arange(len(rows)),
-        )
+        panel = setting.validation.alone(j)
         level = float(target[j]) + TOLERANCE
 
         def forgotten(

@@ -127,8 +127,8 @@ class PruneThenUnlearn:
         outcome = self.method.unlearn(opened, artifact, run)
         changes = tuple(_within(c, problem.model, inner.support) for c in outcome.changes)
         new = any(isinstance(change, Replacement) for change in changes)
-        kept = outcome.record or problem.record
-        return replace(outcome, changes=changes, record=kept if new else outcome.record)
+        record = outcome.record or (problem.record if new else None)
+        return replace(outcome, changes=changes, record=record)
 
     def _inner(self, problem: Problem) -> Problem:
         """The problem of the sparse model."""

@@ -23,6 +23,7 @@ from expunge.benchmarks.continual_vlm.work import (
     First,
     Following,
     Knowing,
+    Matching,
     Order,
     Preparing,
     Serving,
@@ -53,9 +54,6 @@ IN_A_ROW = "sequential"
 EVERY = (*KINDS, IN_A_ROW)
 QUICK = tuple(kind for kind in EVERY if kind != "salun")
 """All kinds, and those of the quick form: a vector of SalUn's reads every retained row."""
-
-AT_THE_END = ("end", "retained", "all", "unseen", "relearned")
-"""What is measured after the last request alone."""
 
 Row = tuple[str, str]
 """A kind of vectors and a rule."""
@@ -199,7 +197,7 @@ class Protocol:
             "frozen": [
                 {**_place(one.half, one.course), "order": one.number, "requests": list(one.order)}
                 | {"kind": kind, "rule": rule, "factor": job.factor, "at": list(job.matching.order)}
-                | dict(froze[job])
+                | {"left": froze[job]["left"], **froze[job]["after"]}
                 for (one, kind, rule), job in frozen.items()
             ],
             "curves": [
@@ -274,18 +272,16 @@ class Protocol:
 
     def _serving(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Serving:
         first = found[First(one.course, kind, one.order[0])]["factor"]
-        matched = found[needed(one.course, kind, rule, one.order)]["factor"]
+        _, matched = _at_matched(one.course, kind, rule, one.order, found)
         return Serving(one.course, kind, rule, one.order, first, matched)
 
     def _ending(self, one: "Asked", kind: str, rule: str, found: Mapping[Job, Result]) -> Ending:
-        matching = needed(one.course, kind, rule, one.order)
-        return Ending(matching, found[matching]["factor"])
+        return Ending(*_at_matched(one.course, kind, rule, one.order, found))
 
     def _sweeping(
         self, course: Course, kind: str, rule: str, found: Mapping[Job, Result]
     ) -> Sweeping:
-        matching = needed(course, kind, rule, course.groups)
-        return Sweeping(matching, found[matching]["factor"])
+        return Sweeping(*_at_matched(course, kind, rule, course.groups, found))
 
     def _rest(self, one: "Asked") -> list[Following]:
         names = self._in_a_row(len(one.order), one.number)
@@ -351,7 +347,7 @@ class Protocol:
             kept = made[preparing]["bytes"] if prepares(kind) else 0
             end = served[self._ending(one, kind, rule, found)]
             yield {**where, "kind": kind, "rule": rule, **cell} | {
-                "matched": {**cell["matched"], **{name: end[name] for name in AT_THE_END}},
+                "matched": {**cell["matched"], **end["after"]},
                 "seconds": seconds,
                 "bytes": cell["bytes"] + kept,
                 "reached": reached,
@@ -388,6 +384,14 @@ class Protocol:
 
     def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
         return by_job(jobs, self.folder / "results", self.processes, told)
+
+
+def _at_matched(
+    course: Course, kind: str, rule: str, order: Order, found: Mapping[Job, Result]
+) -> tuple[Matching, float]:
+    """The matching of a row, and its factor."""
+    matching = needed(course, kind, rule, order)
+    return matching, found[matching]["factor"]
 
 
 def _place(half: str, course: Course) -> dict[str, object]:

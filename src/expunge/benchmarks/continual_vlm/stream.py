@@ -167,13 +167,8 @@ class Stream:
             found.changes[-1], base, floor, lambda m: self._scored(m, self.validation).retained
         )
         models = [change.applied_to(base, matched["factor"]) for change in found.changes]
-        asked = self.test.asked()
         return {
-            "matched": {
-                "factor": matched["factor"],
-                **cells([self._scored(model, asked) for model in models]),
-                **self._end(models[-1]),
-            },
+            "matched": {"factor": matched["factor"], **self._answered(models)},
             "reached": {"matched": matched["reached"]},
             "seconds": found.seconds + sum(each for _, each in vectors),
             "bytes": found.bytes + prepared,
@@ -184,23 +179,23 @@ class Stream:
         models = {"base": self.deployment.base}
         if self.deployment.recipe is not None:
             models["oracle"] = retrained(self.deployment, self.requests, self.run)
-        return {
-            name: {
-                **cells([self._scored(model, self.test)]),
-                **self._end(model),
-            }
-            for name, model in models.items()
-        }
+        return {name: self._answered([model]) for name, model in models.items()}
 
-    def _end(self, model: nn.Module) -> dict[str, Any]:
-        """What a model answers and how fast it learns what was asked for; no unseen set."""
-        found = of_end(self._scored(model, self.test))
-        return {**found, "unseen": {}, "relearned": self._relearned(model)}
+    def _answered(self, models: Sequence[nn.Module]) -> dict[str, Any]:
+        """What the models after each step answer of the requests; and what the last one answers
+        otherwise, and how fast it learns what was asked for. There is no unseen set."""
+        asked = self.test.asked()
+        return {
+            **cells([self._scored(model, asked) for model in models]),
+            **of_end(self._scored(models[-1], self.test)),
+            "unseen": {},
+            "relearned": self._relearned(models[-1]),
+        }
 
     def _relearned(self, model: nn.Module) -> list[float]:
         """Accuracy on the requests' test rows after 0, 1, 2 ... steps on their training rows."""
         shown = self.deployment.train.select(torch.cat(self._rows))
-        asked = self.test.samples.select(torch.cat(self.test.groups))
+        asked = self.test.asked().samples
         attack = Relearning(ATTACK.steps, LARGEST_BATCH, ATTACK.optimiser)
         return list(attack.curve(model, self.deployment.family, shown, asked, self.run))
 

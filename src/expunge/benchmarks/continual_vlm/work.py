@@ -406,14 +406,7 @@ class First:
         """``factor``, and whether the oracle's level was ``reached`` up to it."""
         course, run = self.course, Run(self.course.seed)
         validation, _ = world.panels(course.groups)
-        rows = validation.groups[course.groups.index(self.group)]
-        nothing = torch.empty(0, dtype=torch.int64)
-        panel = Panel(
-            validation.samples.select(rows),
-            (self.group,),
-            (torch.arange(len(rows)),),
-            nothing,
-        )
+        panel = validation.alone(course.groups.index(self.group))
         level = float(_scored(course.oracle, panel, run).confidence[0]) + TOLERANCE
         base, delta = course.base, course.vector(self.kind, self.group).delta()
 
@@ -446,10 +439,12 @@ class Matching:
 
     def done(self) -> Result:
         """``factor``, and whether the floor was ``reached`` up to it."""
-        course, run = self.course, Run(self.course.seed)
-        deltas = [course.vector(self.kind, group).delta() for group in self.order]
-        change = combined(self.rule, deltas)
-        return _matched(course, change, run)
+        return _matched(self.course, self.change())
+
+    def change(self) -> Delta:
+        """What the rule makes of all vectors, at factor 1."""
+        deltas = [self.course.vector(self.kind, group).delta() for group in self.order]
+        return combined(self.rule, deltas)
 
 
 def needed(course: Course, kind: str, rule: str, order: Order) -> Matching:
@@ -511,12 +506,8 @@ class Serving:
         is that of :class:`Ending`; the cost of folding, and of the state."""
         course, order = self.course, self.order
         found = followed(self.rule, [course.vector(self.kind, group).delta() for group in order])
-        last = found.changes[-1].applied_to(course.base, self.first)
         return {
-            "first": {
-                **_followed(course, order, found.changes, self.first),
-                **_ended(course, last),
-            },
+            "first": _to_the_end(course, order, found.changes, self.first),
             "matched": _followed(course, order, found.changes, self.matched),
             "seconds": found.seconds,
             "bytes": found.bytes,
@@ -544,21 +535,17 @@ class Following:
 
     def done(self) -> Result:
         """As that of :class:`Serving`; no vector is kept, but the current model."""
-        course, run = self.course, Run(self.course.seed)
+        course = self.course
         _opened(Training(course.folder, course.seed))
         start = time.process_time()
-        changes = self._changes(run)
-        seconds, found = time.process_time() - start, _matched(course, changes[-1], run)
+        changes = self._changes(Run(course.seed))
+        seconds, found = time.process_time() - start, _matched(course, changes[-1])
         kept = [p for p in course.base.parameters() if p.requires_grad]
         last = changes[-1].applied_to(course.base, found["factor"])
         return {
-            "first": {
-                **_followed(course, self.order, changes, 1.0),
-                **_ended(course, changes[-1].applied_to(course.base)),
-            },
+            "first": _to_the_end(course, self.order, changes, 1.0),
             "matched": {
-                **_followed(course, self.order, changes, found["factor"]),
-                **_ended(course, last),
+                **_to_the_end(course, self.order, changes, found["factor"]),
                 "relearned": _relearned(course, last),
             },
             "reached": found["reached"],
@@ -600,15 +587,13 @@ class Ending:
         return {**m.depends_on(), **m.course.facts_of_unseen(), "factor": self.factor}
 
     def done(self) -> Result:
-        """What is ``left`` of each request in the order of the matching, what the model answers
-        otherwise, and how fast it learns what was asked for."""
-        m = self.matching
-        change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        """What is ``left`` of each request in the order of the matching; and ``after`` the last
+        one what the model answers otherwise, and how fast it learns what was asked for."""
+        m, change = self.matching, self.matching.change()
         model = change.applied_to(m.course.base, self.factor)
         return {
             "left": _followed(m.course, m.order, [change], self.factor)["requests"][0],
-            **_ended(m.course, model),
-            "relearned": _relearned(m.course, model),
+            "after": {**_ended(m.course, model), "relearned": _relearned(m.course, model)},
         }
 
 
@@ -633,7 +618,7 @@ class Sweeping:
     def done(self) -> Result:
         """By length the mean forgotten and the retained accuracy of the test vendor."""
         m, run = self.matching, Run(self.matching.course.seed)
-        change = combined(m.rule, [m.course.vector(m.kind, g).delta() for g in m.order])
+        change = m.change()
         _, test = world.panels(m.course.groups)
         points = []
         for share in SHARES:
@@ -643,8 +628,8 @@ class Sweeping:
         return {"points": points}
 
 
-def _matched(course: Course, change: Delta, run: Run) -> dict[str, Any]:
-    validation, _ = world.panels(course.groups)
+def _matched(course: Course, change: Delta) -> dict[str, Any]:
+    run, (validation, _) = Run(course.seed), world.panels(course.groups)
     base, floor = course.base, course.floor()
     return matched_factor(change, base, floor, lambda m: _scored(m, validation, run).retained)
 
@@ -668,6 +653,14 @@ def _followed(
     return {"factor": factor, **cells([_scored(model, asked, run) for model in models])}
 
 
+def _to_the_end(
+    course: Course, order: Order, changes: Sequence[Delta], factor: float
+) -> dict[str, Any]:
+    """The same, and all that the last of these models answers."""
+    last = changes[-1].applied_to(course.base, factor)
+    return {**_followed(course, order, changes, factor), **_ended(course, last)}
+
+
 def _ended(course: Course, model: nn.Module) -> dict[str, Any]:
     """What a model answers of the whole test vendor and of unseen sets."""
     run, (_, test) = Run(course.seed), world.panels(course.groups)
@@ -679,6 +672,5 @@ def _relearned(course: Course, model: nn.Module) -> list[float]:
     """Accuracy on the test pictures of all requests after 0, 1, 2 ... steps on one style of their
     training pictures."""
     _, test = world.panels(course.groups)
-    asked = test.samples.select(torch.cat(test.groups))
-    shown = world.shown(course.groups, demo.RELEARNING_STYLE)
+    shown, asked = world.shown(course.groups, demo.RELEARNING_STYLE), test.asked().samples
     return list(ATTACK.curve(model, world.work().recipe.family, shown, asked, Run(course.seed)))

@@ -104,7 +104,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         tuned = any(form(name).space().ranges for part in self.parts for name in part.forms)
-        if self.seeds < 1 or self.trials < tuned or self.processes < 1:
+        fewest = 1 if tuned else 0
+        if self.seeds < 1 or self.trials < fewest or self.processes < 1:
             raise ExpungeError(
                 f"{self.seeds} seeds, {self.trials} trials and {self.processes} processes were "
                 "given; at least one of each is expected."
