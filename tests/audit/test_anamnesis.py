@@ -2,7 +2,7 @@
 
 import pytest
 
-from expunge.audit.anamnesis import anamnesis_index
+from expunge.audit.anamnesis import anamnesis_index, counted_to_the_end
 from expunge.errors import ExpungeError
 from expunge.signals import ACCURACY, MEAN_ABSOLUTE_ERROR
 
@@ -32,6 +32,10 @@ def test_bounds_where_one_does_not_arrive_within_the_cap() -> None:
     slow = [0.0, 0.1, 0.1, 0.2, 0.2, 0.3]
     assert str(anamnesis_index(slow, ORACLE, 1.0, ACCURACY)) == ">1.25"
     assert str(anamnesis_index(ORACLE, slow, 1.0, ACCURACY)) == "<0.80"
+    for pair in ((slow, ORACLE), (ORACLE, slow), (ORACLE, ORACLE)):
+        found = anamnesis_index(*pair, 1.0, ACCURACY)
+        assert counted_to_the_end(found) == found.ratio
+    assert counted_to_the_end(anamnesis_index(slow, slow, 1.0, ACCURACY)) == 1
     assert anamnesis_index(slow, slow, 1.0, ACCURACY).ratio is None
     assert anamnesis_index([1.0], [0.0], 1.0, ACCURACY).relation == "unknown"  # before any step
 

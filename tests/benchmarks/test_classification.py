@@ -11,7 +11,7 @@ import torch
 from expunge.audit.case import source_of
 from expunge.benchmarks.classification import corner, tables
 from expunge.benchmarks.classification.protocol import Protocol
-from expunge.benchmarks.classification.rows import Answers, Asked
+from expunge.benchmarks.classification.rows import Answers, Asked, anamnesis, relearning
 from expunge.benchmarks.classification.work import (
     Answering,
     Asking,
@@ -125,10 +125,24 @@ def test_an_oracle_is_at_no_distance_from_itself(digits: World, asking: Asking) 
     assert figures["held-out forgotten"] == 0.0
 
 
+def test_relearning_is_counted_in_an_oracles_steps(digits: World) -> None:
+    oracle = [0.0, 0.2, 0.5, 0.96, 1.0]
+    assert anamnesis(oracle, [oracle], 1.0) == 1.0
+    assert anamnesis([0.0, 0.96, 1.0, 1.0, 1.0], [oracle], 1.0) == pytest.approx(1 / 3)
+    assert anamnesis([0.0] * 5, [oracle, [1.0] * 5], 1.0) == pytest.approx((4 / 3 + 4) / 2)
+    assert anamnesis(oracle, [oracle], 0.0) is None  # the original knew nothing
+    assert anamnesis(None, [oracle], 1.0) is None
+    broken = digits.recipe.builder(0)
+    next(broken.parameters()).data.fill_(float("inf"))
+    assert relearning(digits, Asked.of(digits, "class", "test"), broken, Run()) is None
+
+
 def test_every_job_of_one_method(asking: Asking) -> None:
     references = References(asking).done()
     assert [o["UA"] for o in references["oracles"]] == [1.0, 1.0]
     assert all(o["UA"] < 0.1 for o in references["originals"])
+    assert all(o["AIN"] < 0.2 for o in references["originals"])  # nothing is left to relearn
+    assert all(0.5 < o["AIN"] < 2.0 for o in references["oracles"])
     source = source_of(GradientDifference)
     tuned = Tuning(asking, "gradient-difference", source, 3).done()
     assert len(tuned["trials"]) == 3

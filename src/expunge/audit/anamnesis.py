@@ -64,6 +64,15 @@ def anamnesis_index(
     return RelearningSpeed.of(sign * level, own, reference)
 
 
+def counted_to_the_end(found: RelearningSpeed) -> float:
+    """The index where who has not relearned counts with all measured steps, as in the papers' code:
+    a bound of it where ``found.relation`` is none of equality."""
+    own, reference = (
+        its.measured if its.steps is None else its.steps for its in (found.model, found.oracle)
+    )
+    return own / reference
+
+
 def _relearn_time(curve: Sequence[float], level: float) -> StepsToReach:
     found = steps_to_reach(curve, level)
     return StepsToReach(None if found.steps is None else max(1, found.steps), found.measured)

@@ -13,12 +13,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from expunge.attacks.relearning import Relearning
+from expunge.audit.anamnesis import anamnesis_index, counted_to_the_end
 from expunge.audit.measure import rows_held
 from expunge.benchmarks.classification.worlds import Kind, World
 from expunge.data.samples import Samples, all_but
+from expunge.descent.optimisers import AdamW
+from expunge.errors import ExpungeError
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
+from expunge.signals.accuracy import ACCURACY
 from expunge.signals.ask import predict
 from expunge.signals.divergence import (
     activation_distance,
@@ -41,6 +46,12 @@ MOST_VECTORS = 1_000
 
 FEWEST = 10
 """Forget rows below which the cross-validated attack says nothing."""
+
+RELEARNING = Relearning(40, 64, AdamW(3e-3))
+"""On all training rows, until the forget rows are answered as by the original."""
+
+MOST_RELEARNED = 200
+"""Forget rows that are asked about after every step of relearning."""
 
 UNTRAINED = 10_000
 """Seed of the untrained model of ZRF, which no benchmark's seed is."""
@@ -179,6 +190,41 @@ def zrf(world: World, asked: Asked, answers: Answers, run: Run) -> Figures:
     """ZRF, against an untrained model that is the same for all."""
     untrained = predict(world.family, world.recipe.builder(UNTRAINED), asked.forget, run)
     return {"ZRF": float(zero_retrain_forgetting(answers.forget, untrained)[0])}
+
+
+def known(world: World, asked: Asked, model: nn.Module, run: Run) -> float:
+    """Accuracy on the forget rows that relearning is watched on."""
+    few = asked.forget.select(_fewer(asked.forget, MOST_RELEARNED))
+    return share_right(predict(world.family, model, few, run))
+
+
+def relearning(world: World, asked: Asked, model: nn.Module, run: Run) -> list[float] | None:
+    """That accuracy after 0, 1, 2 ... steps on all training rows; None where the model's loss is
+    not finite, so that it learns nothing any more."""
+    try:
+        return RELEARNING.followed(
+            model, world.family, world.train, lambda one: known(world, asked, one, run), run
+        )
+    except ExpungeError:
+        return None
+
+
+def anamnesis(
+    curve: Sequence[float] | None, oracles: Sequence[Sequence[float] | None], original: float
+) -> float | None:
+    """The mean index over oracles that were relearned alike; None where the original knew nothing,
+    or where one of them learns nothing any more.
+
+    Args:
+        curve: of the model, as :func:`relearning` makes it.
+        oracles: the same of each oracle.
+        original: accuracy before the request, on the same rows.
+    """
+    learned = [oracle for oracle in oracles if oracle is not None]
+    if curve is None or not original or len(learned) < len(oracles):
+        return None
+    found = [anamnesis_index(curve, oracle, original, ACCURACY) for oracle in learned]
+    return fmean(map(counted_to_the_end, found))
 
 
 def share_right(found: Predictions) -> float:

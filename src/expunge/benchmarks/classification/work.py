@@ -18,18 +18,23 @@ from torch import nn
 
 from expunge import registry
 from expunge.aggregation.sum import Sum
-from expunge.audit.case import digest_of_rooms, reason_of
+from expunge.audit.case import described, digest_of_rooms, reason_of
 from expunge.audit.gap import Scores
 from expunge.audit.kept_models import KeptModels
 from expunge.audit.matching import Level, matched
 from expunge.audit.tuning import Evaluation, Trials
 from expunge.benchmarks.classification.rows import (
     MOST,
+    MOST_RELEARNED,
     MOST_VECTORS,
+    RELEARNING,
     Answers,
     Asked,
     Figures,
+    anamnesis,
     gap,
+    known,
+    relearning,
     share_right,
     zrf,
 )
@@ -144,7 +149,8 @@ class Asking:
         room = self.place.room
         asked = {"request": room.request(self.kind).digest(), "shown": room.shown}
         most = {"rows": dict(MOST), "vectors": MOST_VECTORS, "tolerance": TOLERANCE, "share": SHARE}
-        return {**self.place.facts(), **asked, **most, "seeds": list(self.seeds)}
+        relearning = {"relearning": described(RELEARNING), "relearned": MOST_RELEARNED}
+        return {**self.place.facts(), **asked, **most, **relearning, "seeds": list(self.seeds)}
 
     def base(self, seed: int) -> nn.Module:
         """The base of a seed."""
@@ -367,18 +373,37 @@ class Reader:
         return _of_oracles(self._asking)
 
     def figures(self, model: nn.Module, seed: int) -> Figures:
-        """Everything about one model."""
+        """Everything about one model; it is relearned beside the oracle of its seed."""
         answers = Answers.of(self._room, self._test, model, Run(seed))
-        return self._of(answers, self.oracles, seed)
+        beside = [Training(self._asking.place, self._asking.kind, seed)]
+        return self._of(model, answers, self.oracles, seed, beside)
 
     def of_oracle(self, place: int) -> Figures:
         """Everything about one oracle; its distances are those to the other oracles."""
+        asking, seed = self._asking, self._asking.seeds[place]
         others = [o for i, o in enumerate(self.oracles) if i != place]
-        return self._of(self.oracles[place], others, self._asking.seeds[place])
+        beside = [Training(asking.place, asking.kind, its) for its in asking.seeds if its != seed]
+        return self._of(asking.oracles()[place], self.oracles[place], others, seed, beside)
 
-    def _of(self, answers: Answers, oracles: Sequence[Answers], seed: int) -> Figures:
-        far = answers.distances(oracles) if oracles else {}
-        return {**answers.figures(), **zrf(self._room, self._test, answers, Run(seed)), **far}
+    def _of(
+        self,
+        model: nn.Module,
+        answers: Answers,
+        oracles: Sequence[Answers],
+        seed: int,
+        beside: Sequence[Training],
+    ) -> Figures:
+        room, test, run = self._room, self._test, Run(seed)
+        return {
+            **answers.figures(),
+            **zrf(room, test, answers, run),
+            **answers.distances(oracles),
+            "AIN": anamnesis(
+                relearning(room, test, model, run),
+                [_relearning(self._asking, oracle, seed) for oracle in beside],
+                known(room, test, self._asking.base(seed), run),
+            ),
+        }
 
     def matched(
         self, base: nn.Module, model: nn.Module, replaced: bool, seed: int
@@ -402,6 +427,13 @@ def _of_oracles(asking: Asking) -> list[Answers]:
         Answers.of(room, test, oracle, Run(seed))
         for seed, oracle in zip(asking.seeds, asking.oracles(), strict=True)
     ]
+
+
+@cache
+def _relearning(asking: Asking, oracle: Training, seed: int) -> list[float] | None:
+    """How an oracle relearns under a seed, watched once a process."""
+    room, test = asking.place.room, asked_on_test(asking.place.world, asking.kind)
+    return relearning(room, test, oracle.model(), Run(seed))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.anamnesis import anamnesis_index
-from expunge.audit.relearning import StepsToReach
+from expunge.audit.anamnesis import anamnesis_index, counted_to_the_end
 from expunge.benchmarks.jobs import Result, Some, Told, by_job
 from expunge.benchmarks.regression.verdict import verdict
 from expunge.benchmarks.regression.work import (
@@ -181,13 +180,7 @@ def _read(figures: Sequence[Figures | None], beside: Sequence[Result]) -> dict[s
         )
         for its, one in zip(figures, beside, strict=True)
     ]
-    found["AIN"] = [
-        None if its is None else _capped(its.model) / _capped(its.oracle) for its in raced
-    ]
+    found["AIN"] = [None if its is None else counted_to_the_end(its) for its in raced]
     found["AIN relation"] = [None if its is None else its.relation for its in raced]
     found["steps"] = [None if its is None else str(its.model) for its in raced]
     return found
-
-
-def _capped(found: StepsToReach) -> int:
-    return found.measured if found.steps is None else found.steps
