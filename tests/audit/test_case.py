@@ -35,6 +35,11 @@ def test_code_is_told_apart_by_names_and_contents_of_python_files_alone(tmp_path
     assert digest_of_code([tmp_path / "methods"]) == digests[0]
     (deep / "one.py").write_text("x = 2")
     digests.append(digest_of_code([tmp_path / "methods"]))
+    alone = digest_of_code([deep / "one.py"])
+    (deep / "one.py").write_text("x = 3")
+    assert digest_of_code([deep / "one.py"]) != alone
+    (deep / "one.py").write_text("x = 2")
+    assert digest_of_code([deep / "one.py"]) == alone
     (deep / "one.py").rename(deep / "two.py")
     digests.append(digest_of_code([tmp_path / "methods"]))
     assert len(set(digests)) == 3

@@ -26,6 +26,8 @@ from expunge.changes.history import History
 from expunge.changes.weights import digest_of, parameters_of
 from expunge.data import emoji_grid
 from expunge.errors import ExpungeError
+from expunge.learning.supervised.plain import Plain
+from expunge.methods.presets import takes_classes
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.requests import NO_REQUEST, Rows
@@ -251,6 +253,30 @@ def test_the_end_is_that_of_the_last_step(made: dict[str, Any]) -> None:
         assert "relearned" not in cell["first"]
 
 
+def test_a_request_takes_whole_concepts_so_that_confined_vectors_go_as_far_as_guessing() -> None:
+    table, family = world.work().table, world.work().recipe.family
+    for request in world.requests(GROUPS):
+        forget = world.work().data[Role.TRAIN].select(request.target.rows(table))
+        labels = forget.batch(torch.arange(len(forget)))["label"]
+        assert set(request.labels) == set(labels.tolist())
+        data = {Role.FORGET: forget}
+        assert takes_classes(Problem(shipped.emoji_base(), family, request, data, History()))
+
+
+def test_a_vector_depends_on_its_request_and_on_the_recipe_of_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector = Course(tmp_path, 0, GROUPS, GROUPS).vector("negation", GROUPS[0])
+    keys, whole = [key_of(vector)], world.requests
+    monkeypatch.setattr(
+        world, "requests", lambda names: [replace(r, labels=()) for r in whole(names)]
+    )
+    keys.append(key_of(vector))
+    monkeypatch.setattr(shipped, "EMOJI_LEARNER", Plain(1))
+    keys.append(key_of(vector))
+    assert len(set(keys)) == 3
+
+
 def test_what_answers_unseen_sets_depends_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +328,18 @@ def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
     assert tables.steps_to_regain([0.1, 0.6], base) == float("inf")
 
 
+def test_what_the_base_does_not_answer_is_no_column_of_the_score() -> None:
+    base = {"requests": [[1.0]], "retained": 0.8, "all": 0.8, "end": [1.0, 0.5, 1.0]}
+    cell = {"requests": [[0.0]], "retained": 0.8, "all": 0.8}
+    ends = [
+        tables.End.of(
+            ["a"], {**cell, "unseen": its}, {"requests": ["a"], "base": {**base, "unseen": its}}
+        )
+        for its in ({}, {"tux": 0.0})
+    ]
+    assert ends[0].score == ends[1].score == 100
+
+
 def test_orders_of_one_base_are_no_repetitions() -> None:
     found = tables._spread([(0, 0.1), (0, 0.3), (1, 0.4), (1, 0.4)])
     assert found.mean == pytest.approx(0.3)
@@ -331,7 +369,7 @@ def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
         length = next(lengths)
         for kind, rule in protocol._drawn(one.course):
             job = needed(one.course, kind, rule, one.order)
-            found[job] = {"length": length, "factor": 10 * length}
+            found[job] = {"length": length, "factor": 10 * length, "reached": True}
     frozen = protocol._frozen(asked, found)
     # the median of 1, 5 and 2; what a rule left nothing of has no length
     assert {(one.half, one.course.seed) for one, _, _ in frozen} == {
@@ -339,6 +377,9 @@ def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
         ("reporting", 4),
     }
     assert {job.factor for job in frozen.values()} == {20.0}
+    for result in found.values():
+        result["reached"] = result["length"] != 5.0  # where the search ended is no length
+    assert {job.factor for job in protocol._frozen(asked, found).values()} == {15.0}
 
 
 def test_captions_name_concepts_with_and_without_an_article() -> None:

@@ -11,6 +11,7 @@ from expunge.aggregation.sum import Sum
 from expunge.benchmarks.shipped import Work, digits_dual_encoder
 from expunge.changes.delta import Delta
 from expunge.changes.weights import parameters_of
+from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
 from expunge.errors import AccessError, ExpungeError
 from expunge.methods.fisher_forgetting import FisherForgetting
@@ -92,6 +93,14 @@ def test_the_noise_does_not_forget_a_class_before_the_model_is_lost_but_the_eras
     )
     assert gone <= 0.1
     assert kept >= original[1] - 0.01
+
+
+def test_rows_without_labels_have_no_class_to_erase(problem: Problem) -> None:
+    forget = problem.data[Role.FORGET]
+    rows = TensorSamples(forget.ids, forget.subjects, {"image": torch.zeros(len(forget), 1, 8, 8)})
+    unlabelled = replace(problem, data={**problem.data, Role.FORGET: rows})
+    with pytest.raises(ExpungeError, match="field 'label' of the rows is needed"):
+        changed(FisherForgetting(1e-9, erase_class=True), unlabelled)
 
 
 def test_a_class_is_erased_from_a_frozen_output_layer_too(problem: Problem) -> None:

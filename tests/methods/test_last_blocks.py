@@ -13,6 +13,7 @@ from expunge.changes.weights import digest_of
 from expunge.data import digits
 from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
+from expunge.descent.selections import LastBlocks
 from expunge.errors import ExpungeError
 from expunge.families.classifier import Classifier
 from expunge.learning.supervised.plain import Plain
@@ -93,6 +94,44 @@ def test_eu_k_without_a_step_is_the_untrained_suffix_with_its_statistics() -> No
         assert torch.allclose(after[name], fresh[name], atol=1e-6)
         assert not torch.allclose(after[name], tensors(problem.model)[name], atol=1e-3)
     assert float(after["1.1.running_mean"].abs().max()) < 5 * 0.9**1 * 0.9  # it began at zero
+
+
+class Flat(nn.Sequential):
+    """Frozen and moving layers side by side, with norms that have no weights and dropouts."""
+
+    def __init__(self, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(
+                nn.Dropout(0.5),
+                nn.Flatten(),
+                nn.Linear(64, 16),
+                nn.BatchNorm1d(16, affine=False),
+                nn.ReLU(),
+                nn.Dropout(0.5),
+                nn.Linear(16, 16),
+                nn.BatchNorm1d(16, affine=False),
+                nn.ReLU(),
+                nn.Linear(16, 10),
+            )
+
+
+@pytest.mark.parametrize("method", [CfK(2, 1), EuK(2, 1)], ids=repr)
+def test_what_has_no_weights_rests_with_the_blocks_before_it(method: CfK | EuK) -> None:
+    problem = normed_problem(Flat)
+    inside = LastBlocks(2).submodules(problem.model, problem)
+    assert sorted(inside) == ["6", "7", "8", "9"]
+    before, after = tensors(problem.model), tensors(moved(method, problem))
+    assert torch.equal(after["3.running_mean"], before["3.running_mean"])
+    assert not torch.equal(after["7.running_mean"], before["7.running_mean"])
+    assert "0" in LastBlocks(3).submodules(problem.model, problem)  # it leads into the first layer
+
+
+def test_eu_k_renews_statistics_without_weights() -> None:
+    problem = normed_problem(Flat)
+    problem.model[7].running_mean.fill_(100.0)  # type: ignore[index]
+    after = tensors(moved(EuK(2, 1, learning_rate=1e-30, weight_decay=0.0), problem))
+    assert float(after["7.running_mean"].abs().max()) < 50
 
 
 def test_cf_k_over_all_blocks_is_fine_tuning(trained: Trained) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from expunge import registry
+from expunge.aggregation.sum import Sum
 from expunge.audit.kept import LEAST, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.benchmarks.generative_methods import GENERATIVE_METHODS
@@ -18,6 +19,7 @@ from expunge.benchmarks.language_methods import LANGUAGE_METHODS
 from expunge.benchmarks.number_methods import NUMBER_METHODS
 from expunge.benchmarks.shipped import digits_classifier_work
 from expunge.changes.delta import Delta
+from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
 from expunge.errors import AccessError, ExpungeError
 from expunge.methods.fine_tune import FineTune
@@ -314,6 +316,22 @@ def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None
 
     with pytest.raises(ExpungeError, match="these rows have no pictures"):
         hold(model, "unsir", problem, Run(), FORGETTING)
+
+
+@pytest.mark.parametrize("name", ["salun", "random-label-mixed", "scrub", "boundary-shrink"])
+def test_a_preset_says_that_forget_rows_lack_labels(name: str) -> None:
+    kind = registry.load("methods", name)
+    work = digits_classifier_work()
+    deployment = Deployment(
+        digits_classifier(0), work.recipe.family, work.data[Role.TRAIN], work.table, Sum()
+    )
+    problem = deployment.problem(CLASS, kind())
+    forget = problem.data[Role.FORGET]
+    assert isinstance(forget, TensorSamples)
+    images = TensorSamples(forget.ids, forget.subjects, {"image": forget.columns["image"]})
+    unlabelled = replace(problem, data={**problem.data, Role.FORGET: images})
+    with pytest.raises(ExpungeError, match=r"field 'label'"):
+        preset_of(kind(), unlabelled, Run())
 
 
 def test_a_climb_that_reaches_nothing_is_refused(deployment: Deployment) -> None:

@@ -188,17 +188,17 @@ def source_of(kind: type) -> str:
 
 @cache
 def digest_of_rooms(names: tuple[str, ...]) -> str:
-    """SHA-256 (hexadecimal) of the code of some rooms or folders of this package, read once a
-    process."""
+    """SHA-256 (hexadecimal) of the code of some rooms, folders or files of this package, read once
+    a process."""
     return digest_of_code(Path(__file__).parents[1] / name for name in names)
 
 
-def digest_of_code(folders: Iterable[Path]) -> str:
-    """SHA-256 (hexadecimal) of names and contents of all Python files in folders."""
+def digest_of_code(places: Iterable[Path]) -> str:
+    """SHA-256 (hexadecimal) of names and contents of Python files, and of all those in folders."""
     parts = [
-        [folder.name, path.relative_to(folder).as_posix(), _sha(path.read_text(encoding="utf-8"))]
-        for folder in folders
-        for path in sorted(folder.rglob("*.py"))
+        [place.name, path.relative_to(place).as_posix(), _sha(path.read_text(encoding="utf-8"))]
+        for place in places
+        for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))
     ]
     return _sha(repr(parts))
 

@@ -45,6 +45,9 @@ from expunge.run import Run
 CLASSES = (*(f"digit {digit}" for digit in range(10)), *fashion_mnist.CLASSES)
 """Of the network, in its order."""
 
+OWN_CODE = ("benchmarks/continual_classes.py", "benchmarks/continual_vlm/stream.py")
+"""Files that results depend on beside those of the other benchmark."""
+
 LEARNER = Plain(4, 128, AdamW(1e-3, schedule=Cosine()))
 """How bases and oracles are trained."""
 
@@ -157,7 +160,7 @@ class Asking:
             "kinds": {kind: described(PRESETS[kind]) for kind in self.kinds},
             "rules": list(self.rules),
             "measured": [POINTS, described(ATTACK), LARGEST_BATCH],
-            "code": digest_of_rooms(CODE),
+            "code": digest_of_rooms((*CODE, *OWN_CODE)),
         }
 
     def done(self) -> Result:

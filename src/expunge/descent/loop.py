@@ -14,7 +14,7 @@ from torch import nn
 from expunge.descent.averages import Average
 from expunge.descent.best import BestOf
 from expunge.descent.length import Length
-from expunge.descent.player import Adversary, Opens, Player, Transform
+from expunge.descent.player import Adversary, OfSubmodules, Opens, Player, Transform
 from expunge.descent.state import Each, State
 from expunge.descent.until import Until
 from expunge.errors import ExpungeError
@@ -164,13 +164,20 @@ def _finished(state: State) -> Descended:
 
 def _rest(state: State) -> None:
     """Put the submodules of which nothing moves into evaluation mode: a frozen batch norm keeps its
-    statistics."""
+    statistics, a dropout inside of what is frozen does nothing."""
     moving = {id(p) for mover in state.movers for p in mover.parameters}
     for module in state.players().values():
         for part in module.modules():
             own = {id(p) for p in part.parameters()}
             if own and not own & moving:
                 part.eval()
+    for player in state.descent.players:
+        if isinstance(player.parameters, OfSubmodules):
+            module = state.modules[player.module]
+            its = player.parameters.submodules(module, state.problem)
+            for name, part in module.named_modules():
+                if name not in its and not any(True for _ in part.parameters()):
+                    part.eval()
 
 
 def _one_step(state: State) -> None:

@@ -128,6 +128,15 @@ class Parameters(Protocol):
         ...
 
 
+@runtime_checkable
+class OfSubmodules(Protocol):
+    """A selection that knows which submodules belong to it, those without weights among them."""
+
+    def submodules(self, module: nn.Module, problem: Problem) -> frozenset[str]:
+        """Their names. The others are in evaluation mode while the player moves."""
+        ...
+
+
 @dataclass(frozen=True)
 class Trainable:
     """Every parameter that requires a gradient."""
@@ -200,8 +209,9 @@ class Player:
             Submodules that were in evaluation mode inside a module in training mode stay as they
             are: their owner froze them. A module that is in evaluation mode as a whole, as models
             in use are, goes into training mode as a whole. A submodule with parameters none of
-            which moves is in evaluation mode in any case. Afterwards every submodule of the result
-            is in the mode it had.
+            which moves is in evaluation mode in any case; one without parameters, as dropout is,
+            where ``parameters`` are :class:`OfSubmodules` and it is none of them. Afterwards every
+            submodule of the result is in the mode it had.
         holds: entries outside a mask keep their bits. Where False only their gradient is zero, as
             in the code that some papers released, and decay and momentum move them.
         proximal: follows each of its steps, and pulls what moved back to its start.

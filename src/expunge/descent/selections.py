@@ -206,12 +206,25 @@ class LastBlocks:
         Raises:
             ExpungeError: the model has fewer blocks, or the count is not positive.
         """
+        trainable = {name for name, p in module.named_parameters() if p.requires_grad}
+        return {name: None for name in self._names(module, problem) if name in trainable}
+
+    def submodules(self, module: nn.Module, problem: Problem) -> frozenset[str]:
+        """Names of the submodules of these blocks: those that hold a weight of theirs, and those
+        that hold none, as dropout does, and are registered behind such a one."""
+        last, inside, found = set(self._names(module, problem)), False, set()
+        for name, part in module.named_modules():
+            held = next((f"{name}.{key}".lstrip(".") for key, _ in part.named_parameters()), None)
+            inside = inside if held is None else held in last
+            if inside:
+                found.add(name)
+        return frozenset(found)
+
+    def _names(self, module: nn.Module, problem: Problem) -> list[str]:
         blocks = problem.family.anatomy(module).blocks
         if not 1 <= self.count <= len(blocks):
             raise ExpungeError(
                 f"The last {self.count} blocks were asked for; this model has {len(blocks)} "
                 f"({', '.join(blocks)}). Give a number from 1 to {len(blocks)}."
             )
-        last = [name for names in list(blocks.values())[-self.count :] for name in names]
-        trainable = {name for name, p in module.named_parameters() if p.requires_grad}
-        return {name: None for name in last if name in trainable}
+        return [name for names in list(blocks.values())[-self.count :] for name in names]

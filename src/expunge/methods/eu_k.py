@@ -93,8 +93,9 @@ class EuK(OverDescent):
     def _renewed(self, problem: Problem, recipe: Recipe, run: Run) -> nn.Module:
         """The model with the initial parameters and buffers of its last blocks."""
         fresh = recipe.untrained(run)
-        moving = LastBlocks(self.k).select(problem.model, problem, run)
-        owners = {name.rpartition(".")[0] for name in moving}
-        tensors = {name: parameters_of(fresh)[name] for name in moving}
+        last = LastBlocks(self.k)
+        owners = last.submodules(problem.model, problem)
+        weights = parameters_of(fresh)
+        tensors = {name: weights[name] for name in last.select(problem.model, problem, run)}
         tensors |= {n: b for n, b in buffers_of(fresh).items() if n.rpartition(".")[0] in owners}
         return with_weights(problem.model, tensors)

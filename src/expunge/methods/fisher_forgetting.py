@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from expunge.changes.weights import parameters_of, with_weights
+from expunge.descent.streams import reading
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasLogits
 from expunge.methods.presets import typical_weight
@@ -139,7 +140,9 @@ def _outputs(problem: Problem, classes: int) -> frozenset[str]:
 
 def _without_class(problem: Problem, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rows = torch.arange(len(problem.data[Role.FORGET]))
-    labels = torch.unique(problem.data[Role.FORGET].batch(rows, {"label"})["label"])
+    batch = problem.data[Role.FORGET].batch(rows)  # its labels alone are open
+    with reading(batch):
+        labels = torch.unique(batch["label"])
     if len(labels) != 1:
         raise ExpungeError(
             f"fisher-forgetting was to erase one class, and the forget set holds {len(labels)}; "

@@ -27,6 +27,7 @@ from expunge.changes.delta import Delta
 from expunge.changes.kinds import Change, Replacement
 from expunge.data.samples import Batch, Samples, batches
 from expunge.descent.length import batches_of
+from expunge.descent.streams import reading
 from expunge.errors import ExpungeError
 from expunge.families.abilities import HasAnswers, HasLogits, HasNeutral, able
 from expunge.methods.protocol import (
@@ -629,7 +630,8 @@ def neutral_gradient(problem: Problem, run: Run) -> float:
         forget = forget.select(torch.randperm(len(forget), generator=draws)[:LOOKED_AT])
 
     def neutral(model: nn.Module, batch: Batch) -> Tensor:
-        return values(model, scorer.neutral(batch, draws))
+        with reading(batch):
+            return values(model, scorer.neutral(batch, draws))
 
     run.meter.touch(Role.FORGET.value, len(forget))
     length = _norm(mean_gradient(neutral, family, problem.model, forget, run))

@@ -254,12 +254,13 @@ class Protocol:
         self, asked: Sequence["Asked"], found: Mapping[Job, Result]
     ) -> dict[tuple["Asked", str, str], Ending]:
         """The main rows of the reporting half, each at the median length that was matched on the
-        development half for as many requests; none unless both halves are asked."""
+        development half for as many requests, where one was; none unless both halves are asked."""
         lengths: dict[tuple[int, str, str], list[float]] = {}
         for one in asked:
             for kind, rule in self._drawn(one.course) if one.half == "development" else ():
-                length = found[needed(one.course, kind, rule, one.order)]["length"]
-                lengths.setdefault((len(one.order), kind, rule), []).append(length)
+                its = found[needed(one.course, kind, rule, one.order)]
+                if its["reached"]:
+                    lengths.setdefault((len(one.order), kind, rule), []).append(its["length"])
         jobs = {}
         for one in asked:
             for kind, rule in self._drawn(one.course) if one.half == "reporting" else ():

@@ -77,11 +77,16 @@ class End:
         matrix = PersistenceMatrix(tuple(names), start, np.array(cell["requests"]))
         returned = matrix.re_emergence()
         base, answered = reference["base"], start > 0
+        kept = [
+            [its["retained"], its["all"], *(its["unseen"][name] for name in base["unseen"])]
+            for its in (base, cell)
+        ]
+        shared = [pair for pair in zip(*kept, strict=True) if pair[0] > 0]
         score = avg_score(
             start[answered].tolist(),
             matrix.final[answered].tolist(),
-            [base["retained"], base["all"], *base["unseen"].values()],
-            [cell["retained"], cell["all"], *cell["unseen"].values()],
+            [was for was, _ in shared],
+            [now for _, now in shared],
         )
         relearned = cell.get("relearned")
         return cls(
@@ -131,10 +136,11 @@ def _at_frozen(result: Mapping[str, Any]) -> Iterator[Table]:
         if rows:
             yield (
                 f"{half} groups, {count} requests, at the strengths of the development half",
-                ("", "forget", "worst", "retain", "again"),
+                ("", "bases", "forget", "worst", "retain", "again"),
                 [
                     (
                         f"{kind} {rule}",
+                        len({r["seed"] for r in its}),
                         _spread((r["seed"], fmean(r["left"])) for r in its),
                         _spread((r["seed"], max(r["left"])) for r in its),
                         _spread((r["seed"], r["retained"]) for r in its),
@@ -308,6 +314,7 @@ def _vote_or_sum(result: Mapping[str, Any], group: Group) -> Iterator[str]:
                 f"{sum(d < 0 for d in bases)} and higher on {sum(d > 0 for d in bases)} of "
                 f"{len(bases)} bases{_p(pairs)}; {opposite:.0%} of the moved coordinates are moved "
                 f"both ways, {cancelled:.0%} of all moves cancel in the sum"
+                f"{_missed(found, (kind, 'cata'), (kind, 'sum'))}"
             )
 
 
@@ -364,7 +371,11 @@ def _better_vectors(result: Mapping[str, Any], group: Group) -> Iterator[str]:
             f"{rule} {means[kind, rule]:.3f} against {means['negation', rule]:.3f}"
             for rule in rules
         )
-        yield f"{_title(group)}, {kind} against negation, forgotten accuracy left: {told}"
+        names = [(own, rule) for rule in rules for own in (kind, "negation")]
+        yield (
+            f"{_title(group)}, {kind} against negation, forgotten accuracy left: {told}"
+            f"{_missed(found, *names)}"
+        )
 
 
 def _ours(result: Mapping[str, Any], group: Group) -> Iterator[str]:
@@ -383,8 +394,18 @@ def _ours(result: Mapping[str, Any], group: Group) -> Iterator[str]:
                 f"{fmean(mean.values()):+.3f} of forgotten accuracy in the mean, "
                 f"{fmean(worst.values()):+.3f} of the worst request; lower in both on "
                 f"{sum(mean[s] < 0 and worst[s] < 0 for s in mean)} of {len(mean)} bases"
-                f"{_p(pairs)}"
+                f"{_p(pairs)}{_missed(found, OURS, theirs)}"
             )
+
+
+def _missed(found: Finds, *names: tuple[str, str]) -> str:
+    """Which rows are not at that accuracy, since their search ended at its limit."""
+    told = []
+    for name in names:
+        missed = sum(not row["reached"]["matched"] for row, _ in found[name])
+        if missed:
+            told.append(f"{' '.join(name)} {missed} of {len(found[name])}")
+    return f"; not brought to that accuracy: {', '.join(told)}" if told else ""
 
 
 def _forgotten(end: End) -> float:

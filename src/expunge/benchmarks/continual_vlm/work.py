@@ -49,17 +49,21 @@ from expunge.requests import NO_REQUEST, Rows
 from expunge.run import Run
 
 TRAINED_BY = ("data", "descent", "families", "learning", "models")
-CODE = (
+MADE_BY = (
     *TRAINED_BY,
-    "aggregation",
-    "attacks",
-    "audit",
     "changes",
     "methods",
     "signals",
-    "benchmarks/continual_vlm",
+    *(f"benchmarks/continual_vlm/{name}.py" for name in ("measuring", "work", "world")),
 )
-"""Rooms that a training and that every other result depends on."""
+CODE = (
+    *MADE_BY,
+    "aggregation",
+    "attacks",
+    "audit",
+    *(f"benchmarks/continual_vlm/{name}.py" for name in ("strengths", "unseen")),
+)
+"""Rooms and files that a training, that vectors, and that every other result depends on."""
 
 POINTS = demo.POINTS
 """Retained accuracy that matched rows give up, on the validation vendor."""
@@ -190,7 +194,7 @@ class Course:
         """What a result depends on."""
         members = {name: list(world.members(name)) for name in self.groups}
         return {
-            "seed": self.seed,
+            "base": Training(self.folder, self.seed).depends_on(),
             "groups": members,
             "order": list(self.groups),
             "askable": list(self.askable),
@@ -268,9 +272,9 @@ class Preparing:
         method = KINDS[self.kind]
         own = method.preparation if isinstance(method, SharesPreparation) else method
         return {
-            "seed": self.seed,
+            "base": Training(self.folder, self.seed).depends_on(),
             "preparation": described(own),
-            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods", "signals")),
+            "code": digest_of_rooms(MADE_BY),
         }
 
     def done(self) -> Result:
@@ -315,13 +319,13 @@ class Vector:
         return f"seed {self.seed}: {self.kind} vector of {self.group}"
 
     def depends_on(self) -> Mapping[str, object]:
-        """The base, the concepts, the method, and what may be taken as retained."""
+        """The base, the request, the method, and what may be taken as retained."""
         return {
-            "seed": self.seed,
+            "base": Training(self.folder, self.seed).depends_on(),
             "method": described(KINDS[self.kind]),
-            "concepts": list(world.members(self.group)),
+            "request": [described(request) for request in world.requests([self.group])],
             "askable": [list(world.members(name)) for name in self.askable],
-            "code": digest_of_rooms((*TRAINED_BY, "changes", "methods", "signals")),
+            "code": digest_of_rooms(MADE_BY),
         }
 
     def done(self) -> Result:
@@ -584,7 +588,7 @@ class Ending:
     def depends_on(self) -> Mapping[str, object]:
         """The matching, the unseen sets and the factor."""
         m = self.matching
-        return {**m.depends_on(), **m.course.facts_of_unseen(), "factor": self.factor}
+        return {**m.course.facts_of_unseen(), **m.depends_on(), "factor": self.factor}
 
     def done(self) -> Result:
         """What is ``left`` of each request in the order of the matching; and ``after`` the last

@@ -109,7 +109,7 @@ def members(name: str) -> tuple[str, ...]:
 
 
 def requests(names: Sequence[str]) -> tuple[Request, ...]:
-    """One request for every group, in this order.
+    """One request for every group, in this order; it takes its concepts away as a whole.
 
     Raises:
         ExpungeError: no group, a group is named twice, two share a concept, or all rows are named.
@@ -121,7 +121,9 @@ def requests(names: Sequence[str]) -> tuple[Request, ...]:
         )
     owner: dict[str, str] = {}
     concepts = emoji_grid.concepts()
-    titles = dict(zip(concepts["subject"][:], concepts["concept"][:], strict=True))
+    subjects = concepts["subject"][:]
+    titles = dict(zip(subjects, concepts["concept"][:], strict=True))
+    labels = dict(zip(subjects, concepts["label"][:], strict=True))
     for name in names:
         shared = [subject for subject in members(name) if subject in owner]
         if shared:
@@ -130,7 +132,11 @@ def requests(names: Sequence[str]) -> tuple[Request, ...]:
                 f"such as {titles[shared[0]]!r}; groups that are forgotten apart must not overlap."
             )
         owner.update(dict.fromkeys(members(name), name))
-    return tuple(Request(name, Rows("subject", members(name))) for name in names)
+    asked = {name: members(name) for name in names}
+    return tuple(
+        Request(name, Rows("subject", its), labels=tuple(labels[subject] for subject in its))
+        for name, its in asked.items()
+    )
 
 
 def known(base: nn.Module, names: Iterable[str], run: Run) -> dict[str, float]:
