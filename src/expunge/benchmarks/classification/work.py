@@ -347,13 +347,14 @@ class Answering:
             return {"failed": reason_of(error)}
         reader = Reader(asking)
         comes = reader.figures(given.model, self.seed)
+        relearned = reader.relearned(given.model, self.seed, [self.seed])
         factor, at_level = reader.matched(base, given.model, method.sequential, self.seed)
         return {
             "parameters": fields_of(method),
             "seconds": given.seconds,
             "preparing seconds": given.prepared,
             "fitting seconds": fitting,
-            "as it comes": comes,
+            "as it comes": {**comes, **relearned},
             "matched": at_level,
             "factor": factor,
         }
@@ -373,37 +374,29 @@ class Reader:
         return _of_oracles(self._asking)
 
     def figures(self, model: nn.Module, seed: int) -> Figures:
-        """Everything about one model; it is relearned beside the oracle of its seed."""
+        """Everything that one model answers."""
         answers = Answers.of(self._room, self._test, model, Run(seed))
-        beside = [Training(self._asking.place, self._asking.kind, seed)]
-        return self._of(model, answers, self.oracles, seed, beside)
+        return self._of(answers, self.oracles, seed)
 
     def of_oracle(self, place: int) -> Figures:
         """Everything about one oracle; its distances are those to the other oracles."""
-        asking, seed = self._asking, self._asking.seeds[place]
         others = [o for i, o in enumerate(self.oracles) if i != place]
-        beside = [Training(asking.place, asking.kind, its) for its in asking.seeds if its != seed]
-        return self._of(asking.oracles()[place], self.oracles[place], others, seed, beside)
+        return self._of(self.oracles[place], others, self._asking.seeds[place])
 
-    def _of(
-        self,
-        model: nn.Module,
-        answers: Answers,
-        oracles: Sequence[Answers],
-        seed: int,
-        beside: Sequence[Training],
-    ) -> Figures:
+    def _of(self, answers: Answers, oracles: Sequence[Answers], seed: int) -> Figures:
+        of_zrf = zrf(self._room, self._test, answers, Run(seed))
+        return {**answers.figures(), **of_zrf, **answers.distances(oracles)}
+
+    def relearned(self, model: nn.Module, seed: int, beside: Sequence[int]) -> Figures:
+        """How fast a model relearns, beside the oracles of these seeds, all relearned alike."""
         room, test, run = self._room, self._test, Run(seed)
-        return {
-            **answers.figures(),
-            **zrf(room, test, answers, run),
-            **answers.distances(oracles),
-            "AIN": anamnesis(
-                relearning(room, test, model, run),
-                [_relearning(self._asking, oracle, seed) for oracle in beside],
-                known(room, test, self._asking.base(seed), run),
-            ),
-        }
+        oracles = [Training(self._asking.place, self._asking.kind, its) for its in beside]
+        index = anamnesis(
+            relearning(room, test, model, run),
+            [_relearning(self._asking, oracle, seed) for oracle in oracles],
+            known(room, test, self._asking.base(seed), run),
+        )
+        return {"AIN": index}
 
     def matched(
         self, base: nn.Module, model: nn.Module, replaced: bool, seed: int
@@ -453,8 +446,19 @@ class References:
 
     def done(self) -> Result:
         """Figures of each."""
-        reader, seeds = Reader(self.asking), self.asking.seeds
+        reader, seeds, base = Reader(self.asking), self.asking.seeds, self.asking.base
         return {
-            "originals": [reader.figures(self.asking.base(seed), seed) for seed in seeds],
-            "oracles": [reader.of_oracle(place) for place in range(len(seeds))],
+            "originals": [
+                {**reader.figures(base(seed), seed), **reader.relearned(base(seed), seed, [seed])}
+                for seed in seeds
+            ],
+            "oracles": [
+                {
+                    **reader.of_oracle(place),
+                    **reader.relearned(oracle, seed, [its for its in seeds if its != seed]),
+                }
+                for place, (seed, oracle) in enumerate(
+                    zip(seeds, self.asking.oracles(), strict=True)
+                )
+            ],
         }
