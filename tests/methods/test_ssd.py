@@ -125,6 +125,26 @@ def test_beyond_its_ceiling_the_per_sample_form_selects_nothing_and_says_so(
     assert share(published) > 0.05  # the ceiling is of squared rows, not of squared means
 
 
+def test_the_label_free_form_says_too_that_it_selected_nothing(problem: Problem) -> None:
+    with pytest.warns(UserWarning, match="no parameter was dampened"):
+        change, _ = answered(LFSSD(1e12), problem)
+    assert not change.entries
+
+
+def test_a_random_part_of_the_rows_is_not_what_any_weight_is_for(problem: Problem) -> None:
+    retain = problem.data[Role.RETAIN]
+    some = torch.randperm(len(retain), generator=torch.Generator().manual_seed(0))[:110]
+    control = replace(problem, data={**problem.data, Role.FORGET: retain.select(some)})
+    threes, _ = answered(SSD(3.0), problem)
+    others, _ = answered(SSD(3.0), control)
+    assert share(threes) > 10 * share(others)
+    models = problem.model, others.applied_to(problem.model)
+    before, after = (
+        float(accuracy(ask(problem.family, model, retain, Run()))[0]) for model in models
+    )
+    assert before - after < 0.01
+
+
 def test_the_preset_lies_below_the_ceiling(problem: Problem) -> None:
     assert SSD().for_problem(problem, Run()).alpha == pytest.approx(0.6 * 9.8)
     assert SSD(2.0).for_problem(problem, Run()) == SSD(2.0)

@@ -28,6 +28,7 @@ from expunge.signals import (
     beside_pairs,
     completeness,
     divergence,
+    logistic_mia,
     membership_features,
     svc_mia,
     tug_of_war,
@@ -87,6 +88,17 @@ def test_accuracies_and_membership_of_two_retrainings_agree(asked: Asked) -> Non
     assert original > 0.4
     assert shares[3].tolist()[1:] == [1.0, 1.0]  # far from 0.5: the oracle is the reference
     assert SVC_MIA.direction == "closer to the oracle"
+
+
+def test_attacks_and_zrf_tell_two_retrainings_apart_less_than_from_the_original(
+    asked: Asked,
+) -> None:
+    for attacked in (
+        logistic_mia(asked.forget, asked.retain, asked.test, membership_features.entropy),
+        zero_retrain_forgetting(asked.forget, asked.untrained),
+    ):
+        original, first, second = attacked.tolist()
+        assert abs(first - second) < 0.5 * abs(original - (first + second) / 2)
 
 
 def test_the_tug_of_war_of_two_retrainings_is_near_one(asked: Asked) -> None:

@@ -2,7 +2,8 @@
 
 Foster, Schoepf, Brintrup (2024). Loss-Free Machine Unlearning (ICLR 2024, tiny paper). The loss is
 replaced by the squared norm of the logits, the mean over a batch, and the squared gradient by its
-absolute value; selection and dampening are those of :mod:`~expunge.methods.ssd`.
+absolute value; selection, dampening and what is taken anew after a request are those of
+:mod:`~expunge.methods.ssd`.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,9 @@ At the start the student is the teacher, where their divergence has no slope: a 
 forget set moves nothing unless dropout, batch norm or the loss does. In the form of Goel et al.
 (2024), Corrective Machine Unlearning, it comes first and the maximised sum is the minimised one:
 ``Scrub(alpha=a, forget_divergence=a, forget_loss=1.0, retain_first=False)``, with a learning rate
-of 0.0025, momentum 0.9, weight decay 5e-4 and batches of 512.
+of 0.0025, momentum 0.9, weight decay 5e-4 and batches of 512. Theirs also has the schedule of
+:mod:`~expunge.methods.cf_k`, where the rate is constant here, counts the steps on the forget set
+(100 of 1,000) instead of passes, and keeps the best iterate.
 """
 
 from collections.abc import Mapping
@@ -70,9 +72,9 @@ class Scrub(ByDescent):
         "alpha": LogUniform(1e-3, 10.0),
     }
     preset_rule: ClassVar[str] = (
-        "the form of Goel et al. (2024), in 4 passes; of rising learning rates, each tried on the "
-        "forget set and as many retain rows, the first that lifts the forget loss to five times "
-        "that of guessing (where the classes stay: by 0.03 of the way to it)"
+        "the sums and the order of Goel et al. (2024), in 4 passes; of rising learning rates, each "
+        "tried on the forget set and as many retain rows, the first that lifts the forget loss to "
+        "five times that of guessing (where the classes stay: by 0.03 of the way to it)"
     )
 
     epochs: int = 2
@@ -96,7 +98,7 @@ class Scrub(ByDescent):
             )
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """The form of Goel et al. (2024), at the smallest rate around :data:`REACH` that lifts the
+        """The sums of Goel et al. (2024), at the smallest rate around :data:`REACH` that lifts the
         loss enough. It is tried beside as many retain rows as forget rows."""
         size = retain_batch(problem, self.batch_size)
         steps = passes(problem, Role.FORGET, self.forget_epochs, size)

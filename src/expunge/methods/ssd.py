@@ -6,6 +6,10 @@ Fisher of the loss. With rows squared one by one, as the paper defines it, the i
 forget set D_f is at most |D| / |D_f| times that on the training set D that holds it, since
 F_D = |D_f|/|D| F_f + (1 - |D_f|/|D|) F_r: a larger alpha selects nothing. The released code squares
 gradients of batch means instead, where this ceiling does not hold.
+
+The paper takes the importance on D once. A deployment takes it anew after every request that was
+served, on the rows that are left, so that no row of an earlier request is read again; D has to be
+there for that, and |D| shrinks.
 """
 
 import functools

@@ -1,8 +1,10 @@
 """The methods as they enter: their fields, what is tuned of them, and what they prepare with.
 
 The first seven are those of Goel, Prabhu, Torr, Kumaraguru, Sanyal (2024), Corrective Machine
-Unlearning, in its settings. Theirs are for 50,000 rows; here a batch has as many rows as one of the
-training. Every other registered method enters with its own fields.
+Unlearning, in its settings as far as the methods have them: their last iterate instead of the best,
+SCRUB at a constant rate, SSD over the ranges of its own paper. Theirs are for 50,000 rows; here a
+batch has as many rows as one of the training. Every other registered method enters with its own
+fields.
 """
 
 from collections.abc import Mapping

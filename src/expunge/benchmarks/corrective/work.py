@@ -108,7 +108,7 @@ def _table(samples: Samples) -> Named:
 
 
 def _learner(epochs: int, learning_rate: float) -> Plain:
-    """The optimiser of the paper, at the batch size of small sets."""
+    """The optimiser of the paper, its schedule a cosine, at the batch size of small sets."""
     return Plain(epochs, 64, SGD(learning_rate, 0.9, 5e-4, schedule=Cosine()))
 
 

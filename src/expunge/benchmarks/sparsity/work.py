@@ -99,7 +99,10 @@ SUBJECTS: Mapping[str, Subject] = {
         L1Sparse(batch_size=64), "gamma", (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), True
     ),
 }
-"""The methods of the paper; six strengths each."""
+"""The methods of the paper in the forms that are registered here; six strengths each.
+
+The paper's fine-tuning and ascent have SGD where these have Adam, its influence is the released
+recursion (`as_published`), and its Fisher forgetting erases the row of a class."""
 
 ON_DENSE_ALONE = ("l1-sparse",)
 """Methods that make the model sparse themselves."""
