@@ -16,6 +16,7 @@ from expunge.benchmarks.classification.work import (
     Answering,
     Asking,
     Place,
+    Reader,
     References,
     Training,
     Tuning,
@@ -126,15 +127,47 @@ def test_an_oracle_is_at_no_distance_from_itself(digits: World, asking: Asking) 
 
 
 def test_relearning_is_counted_in_an_oracles_steps(digits: World) -> None:
-    oracle = [0.0, 0.2, 0.5, 0.96, 1.0]
-    assert anamnesis(oracle, [oracle], 1.0) == 1.0
-    assert anamnesis([0.0, 0.96, 1.0, 1.0, 1.0], [oracle], 1.0) == pytest.approx(1 / 3)
-    assert anamnesis([0.0] * 5, [oracle, [1.0] * 5], 1.0) == pytest.approx((4 / 3 + 4) / 2)
-    assert anamnesis(oracle, [oracle], 0.0) is None  # the original knew nothing
-    assert anamnesis(None, [oracle], 1.0) is None
+    oracle, never = [0.0, 0.2, 0.5, 0.96, 1.0], [0.0] * 5
+    learned = {"not relearned": 0.0}
+    assert anamnesis(oracle, [oracle], 1.0) == {"AIN": 1.0, **learned}
+    first = [0.0, 0.96, 1.0, 1.0, 1.0]
+    assert anamnesis(first, [oracle], 1.0) == {"AIN": pytest.approx(1 / 3), **learned}
+    both = anamnesis(never, [oracle, [1.0] * 5], 1.0)
+    assert both == {"AIN": pytest.approx((4 / 3 + 4) / 2), "not relearned": 1.0}
+    assert anamnesis(oracle, [never], 1.0) == {"AIN": 3 / 4, **learned}  # at most
+    assert anamnesis(never, [never], 1.0) == {"AIN": None, "not relearned": 1.0}
+    assert anamnesis(oracle, [oracle], 0.0)["AIN"] is None  # the original knew nothing
     broken = digits.recipe.builder(0)
     next(broken.parameters()).data.fill_(float("inf"))
-    assert relearning(digits, Asked.of(digits, "class", "test"), broken, Run()) is None
+    with pytest.raises(ExpungeError, match="finite"):
+        relearning(digits, Asked.of(digits, "class", "test"), broken, Run())
+
+
+def test_what_cannot_learn_any_more_has_no_index_and_the_rest_of_its_figures(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise ExpungeError("The loss is not finite.")
+
+    monkeypatch.setattr(Reader, "relearned", lost)
+    with pytest.warns(UserWarning, match="could not be relearned: The loss is not finite"):
+        found = Answering(asking, "fine-tune", "", 0, (("epochs", 1),)).done()["as it comes"]
+    assert "AIN" not in found
+    assert found["UA"] is not None
+
+
+def test_bounds_of_relearning_are_marked() -> None:
+    result = _result()
+    of_class = result["worlds"]["toy"]["requests"]["class"]
+    for cell in of_class["methods"]["good"]["preset"]:
+        cell["as it comes"] |= {"AIN": 2.0, "not relearned": 1.0}
+    for oracle in of_class["references"]["oracles"]:
+        oracle |= {"AIN": 1.0, "not relearned": 0.0}
+    _, columns, rows, _ = tables.tables(result)[0]
+    place = list(columns).index("AIN")
+    assert {row[0]: row[place] for row in rows}["good"] == ">200±0"
+    assert {row[0]: row[place] for row in rows}["oracle"] == "100±0"
+    assert {row[0]: row[place] for row in rows}["lossy"] == "-"
 
 
 def test_every_job_of_one_method(asking: Asking) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.changes.delta import Delta
+from expunge.changes.guarded import Guarded
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of
 from expunge.data import digits
@@ -119,12 +120,70 @@ class Flat(nn.Sequential):
 @pytest.mark.parametrize("method", [CfK(2, 1), EuK(2, 1)], ids=repr)
 def test_what_has_no_weights_rests_with_the_blocks_before_it(method: CfK | EuK) -> None:
     problem = normed_problem(Flat)
-    inside = LastBlocks(2).submodules(problem.model, problem)
-    assert sorted(inside) == ["6", "7", "8", "9"]
+    known = LastBlocks(2).weightless(problem.model, problem)
+    assert known == dict.fromkeys("01345", False) | dict.fromkeys("78", True)
     before, after = tensors(problem.model), tensors(moved(method, problem))
     assert torch.equal(after["3.running_mean"], before["3.running_mean"])
     assert not torch.equal(after["7.running_mean"], before["7.running_mean"])
-    assert "0" in LastBlocks(3).submodules(problem.model, problem)  # it leads into the first layer
+    assert LastBlocks(3).weightless(problem.model, problem)["0"]  # it leads into the first layer
+
+
+class Called(nn.Module):
+    """Layers that are called in another order than they are registered in."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+            self.between = nn.Dropout(0.5)
+            self.hidden = nn.Linear(16, 16)
+            self.head = nn.Linear(16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.hidden(self.body(images))
+        scores: Tensor = self.head(self.between(hidden))
+        return scores
+
+
+def test_only_of_a_sequence_is_the_order_known() -> None:
+    problem = normed_problem(Called)
+    assert LastBlocks(2).weightless(problem.model, problem) == {"body.0": False, "body.2": False}
+    modes: list[bool] = []
+    problem.model.between.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, *_: modes.append(module.training)
+    )
+    CfK(2, 1).descent().minimise(problem, Run())
+    assert any(modes)  # it is between two layers that move
+
+
+def test_what_is_called_by_another_name_than_it_is_tied_by_goes_with_its_block() -> None:
+    def tied(seed: int) -> nn.Module:
+        model = Flat(seed)
+        model[6].weight = nn.Parameter(torch.eye(16))
+        model.insert(6, nn.Linear(16, 16))
+        model[6].weight = model[7].weight
+        return model
+
+    problem = normed_problem(tied)
+    known = LastBlocks(2).weightless(problem.model, problem)
+    assert known["8"]
+    assert not known["3"]
+
+
+def test_a_guarded_model_has_the_same_blocks() -> None:
+    problem = normed_problem(Flat)
+    plain = LastBlocks(2).weightless(problem.model, problem)
+    guarded = replace(problem, model=Guarded(problem.model))
+    assert LastBlocks(2).weightless(guarded.model, guarded) == plain
+
+
+def test_statistics_of_a_frozen_norm_are_not_renewed() -> None:
+    problem = normed_problem()
+    problem.model[1][1].requires_grad_(False)  # type: ignore[index]
+    problem.model[1][1].running_mean.fill_(5.0)  # type: ignore[index]
+    after = tensors(moved(EuK(2, 1), problem))
+    assert torch.equal(after["1.1.running_mean"], torch.full((4,), 5.0))
 
 
 def test_eu_k_renews_statistics_without_weights() -> None:

@@ -66,7 +66,7 @@ def anamnesis_index(
 
 def counted_to_the_end(found: RelearningSpeed) -> float:
     """The index where who has not relearned counts with all measured steps, as in the papers' code:
-    a bound of it where ``found.relation`` is none of equality."""
+    a bound of it where ``found.relation`` says so, and 1 without meaning where nobody has."""
     own, reference = (
         its.measured if its.steps is None else its.steps for its in (found.model, found.oracle)
     )

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from expunge.changes.guarded import unguarded
 from expunge.descent.averages import Average
 from expunge.descent.best import BestOf
 from expunge.descent.length import Length
-from expunge.descent.player import Adversary, OfSubmodules, Opens, Player, Transform
+from expunge.descent.player import Adversary, OfBlocks, Opens, Player, Transform
 from expunge.descent.state import Each, State
 from expunge.descent.until import Until
 from expunge.errors import ExpungeError
@@ -166,18 +167,19 @@ def _rest(state: State) -> None:
     """Put the submodules of which nothing moves into evaluation mode: a frozen batch norm keeps its
     statistics, a dropout inside of what is frozen does nothing."""
     moving = {id(p) for mover in state.movers for p in mover.parameters}
-    for module in state.players().values():
+    for name, module in state.players().items():
         for part in module.modules():
             own = {id(p) for p in part.parameters()}
             if own and not own & moving:
                 part.eval()
-    for player in state.descent.players:
-        if isinstance(player.parameters, OfSubmodules):
-            module = state.modules[player.module]
-            its = player.parameters.submodules(module, state.problem)
-            for name, part in module.named_modules():
-                if name not in its and not any(True for _ in part.parameters()):
-                    part.eval()
+        selections = [p.parameters for p in state.descent.players if p.module == name]
+        blocks = [each for each in selections if isinstance(each, OfBlocks)]
+        if blocks and len(blocks) == len(selections):
+            found = [each.weightless(module, state.problem) for each in blocks]
+            parts = dict(unguarded(module).named_modules())
+            for key in found[0]:
+                if not any(known.get(key, True) for known in found):
+                    parts[key].eval()
 
 
 def _one_step(state: State) -> None:

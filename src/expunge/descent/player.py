@@ -129,11 +129,13 @@ class Parameters(Protocol):
 
 
 @runtime_checkable
-class OfSubmodules(Protocol):
-    """A selection that knows which submodules belong to it, those without weights among them."""
+class OfBlocks(Protocol):
+    """A selection of blocks, which may hold submodules without weights."""
 
-    def submodules(self, module: nn.Module, problem: Problem) -> frozenset[str]:
-        """Their names. The others are in evaluation mode while the player moves."""
+    def weightless(self, module: nn.Module, problem: Problem) -> Mapping[str, bool]:
+        """Of submodules without weights whether they belong to the blocks; those of which that is
+        not known are left out. Those outside of the blocks of all players are in evaluation mode
+        during the descent."""
         ...
 
 
@@ -210,8 +212,8 @@ class Player:
             are: their owner froze them. A module that is in evaluation mode as a whole, as models
             in use are, goes into training mode as a whole. A submodule with parameters none of
             which moves is in evaluation mode in any case; one without parameters, as dropout is,
-            where ``parameters`` are :class:`OfSubmodules` and it is none of them. Afterwards every
-            submodule of the result is in the mode it had.
+            where ``parameters`` are :class:`OfBlocks` and it is known to be outside of them.
+            Afterwards every submodule of the result is in the mode it had.
         holds: entries outside a mask keep their bits. Where False only their gradient is zero, as
             in the code that some papers released, and decay and momentum move them.
         proximal: follows each of its steps, and pulls what moved back to its start.

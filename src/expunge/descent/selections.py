@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from expunge.changes.guarded import unguarded
 from expunge.data.samples import ROW, Batch, batches
 from expunge.descent.streams import reading
 from expunge.descent.transforms import norm
@@ -194,6 +195,10 @@ def _shaped(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def _ids(module: nn.Module) -> list[int]:
+    return [id(parameter) for parameter in module.parameters()]
+
+
 @dataclass(frozen=True)
 class LastBlocks:
     """The parameters of the last ``count`` blocks of the family's anatomy, the head among them."""
@@ -209,16 +214,26 @@ class LastBlocks:
         trainable = {name for name, p in module.named_parameters() if p.requires_grad}
         return {name: None for name in self._names(module, problem) if name in trainable}
 
-    def submodules(self, module: nn.Module, problem: Problem) -> frozenset[str]:
-        """Names of the submodules of these blocks: those that hold a weight of theirs, and those
-        that hold none, as dropout does, and are registered behind such a one."""
-        last, inside, found = set(self._names(module, problem)), False, set()
-        for name, part in module.named_modules():
-            held = next((f"{name}.{key}".lstrip(".") for key, _ in part.named_parameters()), None)
-            inside = inside if held is None else held in last
-            if inside:
-                found.add(name)
-        return frozenset(found)
+    def weightless(self, module: nn.Module, problem: Problem) -> dict[str, bool]:
+        """Which of the submodules that hold no weight, as dropout does, belong to these blocks.
+
+        Only the order of a ``Sequential`` is known: there such a part goes with the one before it
+        that holds weights, or with the first. Those that other modules call are left out.
+        """
+        opened, names = unguarded(module), set(self._names(module, problem))
+        last = {id(p) for name, p in opened.named_parameters() if name in names}
+        found: dict[str, bool] = {}
+        for place, parent in opened.named_modules():
+            if not isinstance(parent, nn.Sequential):
+                continue
+            children = [(key, part, _ids(part)) for key, part in parent.named_children()]
+            belongs = next((held[0] in last for _, _, held in children if held), None)
+            for key, part, held in children:
+                belongs = held[-1] in last if held else belongs
+                if not held and belongs is not None:
+                    inner = part.named_modules(prefix=f"{place}.{key}".lstrip("."))
+                    found |= {name: belongs for name, _ in inner}
+        return found
 
     def _names(self, module: nn.Module, problem: Problem) -> list[str]:
         blocks = problem.family.anatomy(module).blocks

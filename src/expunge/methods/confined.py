@@ -13,9 +13,10 @@ that a request whose inputs are like all others' keeps its vector. The vector is
 the shape of one: any rule of aggregation combines confined vectors, requests of few common inputs
 hardly meet, and revoking is what it was.
 
-No retain row is read at a request; the training rows are, once, before any. Of what was trained on
-only the moments are kept, a matrix of the square of its inputs for each weight matrix. They hold
-the forgotten rows' share as well.
+No retain row is read at a request; the training rows are, before the first (a deployment reads
+those that are left again after each that was served). Of what was trained on only the moments are
+kept, a matrix of the square of its inputs for each weight matrix. They hold the forgotten rows'
+share as well.
 
 Related: weights are averaged by the same regression in Jin, Ren, Preotiuc-Pietro, Cheng (2023),
 Dataless Knowledge Fusion by Merging Weights of Language Models, without a term for what is to stay;

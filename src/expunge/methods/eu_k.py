@@ -95,9 +95,11 @@ class EuK(OverDescent):
     def _renewed(self, problem: Problem, recipe: Recipe, run: Run) -> nn.Module:
         """The model with the initial parameters and buffers of its last blocks."""
         fresh = recipe.untrained(run)
-        last = LastBlocks(self.k)
-        owners = last.submodules(problem.model, problem)
-        weights = parameters_of(fresh)
-        tensors = {name: weights[name] for name in last.select(problem.model, problem, run)}
+        last, weights = LastBlocks(self.k), parameters_of(fresh)
+        moving = last.select(problem.model, problem, run)
+        known = last.weightless(problem.model, problem)
+        owners = {name.rpartition(".")[0] for name in moving}
+        owners |= {name for name, belongs in known.items() if belongs}
+        tensors = {name: weights[name] for name in moving}
         tensors |= {n: b for n, b in buffers_of(fresh).items() if n.rpartition(".")[0] in owners}
         return with_weights(problem.model, tensors)

@@ -37,7 +37,7 @@ MOST, MOST_OF_OUTPUTS, MORE = 1e3, 1e2, 10.0
 
 
 SHARE = 0.3
-"""Norm of the preset's noise at most, as a share of that of the weights."""
+"""Deviation of the preset's noise in matrices at most, as a share of a typical weight."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class FisherForgetting:
     prepares_with: ClassVar[Access] = Access()
     search: ClassVar[Mapping[str, Range]] = {"alpha": LogUniform(1e-10, 1e-3)}
     preset_rule: ClassVar[str] = (
-        "the alpha at which the noise has at most 0.3 of the norm of the weights; it forgets next "
-        "to nothing: more noise costs more of the rest than of what is to go"
+        "the alpha at which the noise has at most 0.3 of a typical weight in matrices; it forgets "
+        "next to nothing: more noise costs more of the rest than of what is to go"
     )
 
     alpha: float = 1e-9

@@ -19,7 +19,6 @@ from expunge.audit.measure import rows_held
 from expunge.benchmarks.classification.worlds import Kind, World
 from expunge.data.samples import Samples, all_but
 from expunge.descent.optimisers import AdamW
-from expunge.errors import ExpungeError
 from expunge.problem import Problem
 from expunge.recipe import Role
 from expunge.run import Run
@@ -48,7 +47,7 @@ FEWEST = 10
 """Forget rows below which the cross-validated attack says nothing."""
 
 RELEARNING = Relearning(40, 64, AdamW(3e-3))
-"""On all training rows, until the forget rows are answered as by the original."""
+"""On all training rows; the level to reach is that of :func:`anamnesis`."""
 
 MOST_RELEARNED = 200
 """Forget rows that are asked about after every step of relearning."""
@@ -192,39 +191,45 @@ def zrf(world: World, asked: Asked, answers: Answers, run: Run) -> Figures:
     return {"ZRF": float(zero_retrain_forgetting(answers.forget, untrained)[0])}
 
 
-def known(world: World, asked: Asked, model: nn.Module, run: Run) -> float:
-    """Accuracy on the forget rows that relearning is watched on."""
+def watched(world: World, asked: Asked, model: nn.Module, run: Run) -> float:
+    """Accuracy on at most :data:`MOST_RELEARNED` of the forget rows."""
     few = asked.forget.select(_fewer(asked.forget, MOST_RELEARNED))
     return share_right(predict(world.family, model, few, run))
 
 
-def relearning(world: World, asked: Asked, model: nn.Module, run: Run) -> list[float] | None:
-    """That accuracy after 0, 1, 2 ... steps on all training rows; None where the model's loss is
-    not finite, so that it learns nothing any more."""
-    try:
-        return RELEARNING.followed(
-            model, world.family, world.train, lambda one: known(world, asked, one, run), run
-        )
-    except ExpungeError:
-        return None
+def relearning(world: World, asked: Asked, model: nn.Module, run: Run) -> list[float]:
+    """That accuracy after 0, 1, 2 ... steps on all training rows.
+
+    Raises:
+        ExpungeError: the loss is not finite, or a method left nothing that could learn.
+    """
+    return RELEARNING.followed(
+        model, world.family, world.train, lambda one: watched(world, asked, one, run), run
+    )
 
 
 def anamnesis(
-    curve: Sequence[float] | None, oracles: Sequence[Sequence[float] | None], original: float
-) -> float | None:
-    """The mean index over oracles that were relearned alike; None where the original knew nothing,
-    or where one of them learns nothing any more.
+    curve: Sequence[float], oracles: Sequence[Sequence[float]], original: float
+) -> Figures:
+    """The mean index over oracles that were relearned alike, and whether the model was still short
+    of the level after all steps (``not relearned``, 1 or 0), so that the index is a lower bound.
+
+    There is none beside an oracle that was still short of it, too, where the model was; or where
+    the original knew nothing.
 
     Args:
         curve: of the model, as :func:`relearning` makes it.
         oracles: the same of each oracle.
         original: accuracy before the request, on the same rows.
     """
-    learned = [oracle for oracle in oracles if oracle is not None]
-    if curve is None or not original or len(learned) < len(oracles):
-        return None
-    found = [anamnesis_index(curve, oracle, original, ACCURACY) for oracle in learned]
-    return fmean(map(counted_to_the_end, found))
+    if not original:
+        return {"AIN": None, "not relearned": None}
+    found = [anamnesis_index(curve, oracle, original, ACCURACY) for oracle in oracles]
+    told = [counted_to_the_end(its) for its in found if its.relation != "unknown"]
+    return {
+        "AIN": fmean(told) if told else None,
+        "not relearned": float(found[0].model.steps is None),
+    }
 
 
 def share_right(found: Predictions) -> float:

@@ -209,8 +209,9 @@ def content(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(title: str, rows: Sequence[Line], setting: Setting) -> Table:
+    oracle = next(line for line in rows if line.name == "oracle")
     shown: list[Sequence[object]] = [
-        [line.name, *("-" if line.figures.get(c) is None else line.figures[c] for c in COLUMNS)]
+        [line.name, *(_cell(line, column, oracle) for column in COLUMNS)]
         for line in rows
         if line.failed is None
     ]
@@ -226,6 +227,18 @@ def _table(title: str, rows: Sequence[Line], setting: Setting) -> Table:
     return title, ["", *COLUMNS.values()], shown, below
 
 
+def _cell(line: Line, column: str, oracle: Line) -> str:
+    """A figure; of relearning with the marks of a bound."""
+    found = line.figures.get(column)
+    if found is None:
+        return "-"
+    if column != "AIN":
+        return str(found)
+    short = [its.figures.get("not relearned") for its in (line, oracle)]
+    marks = [mark for its, mark in zip(short, "><", strict=True) if its is not None and its.mean]
+    return "".join(marks) + str(found)
+
+
 def _finite(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -237,10 +250,11 @@ CAPTION = (
     "SVC: share that support vectors call non-members. gap: mean distance to the oracles in UA, "
     "RA, TA and LR; an oracle's is to the other oracles. ToW: 100 is the oracle. AIN: steps on "
     "training rows until nineteen twentieths of what the original answered of the forget rows is "
-    f"back, over the oracle's, {RELEARNING.steps} steps at most: 100 is the oracle; of what is "
-    "matched it is not measured. RTE: processor "
+    f"back, over those of the oracle of the same seed (an oracle's: of the others), "
+    f"{RELEARNING.steps} steps at most; > where a seed was short of it after all of them, < where "
+    "an oracle was; of what is matched it is not measured. RTE: processor "
     "seconds of the request as a share of retraining: with those in which a preset finds its "
-    "fields, without those of what SSD and LFSSD prepare before any request. All are read against "
+    "fields, without those of what is prepared before the request. All are read against "
     "the oracle's row, never against 0, 50 or 100."
 )
 """What the columns are."""

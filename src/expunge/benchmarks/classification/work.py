@@ -6,6 +6,7 @@ seed and read on test rows, as it comes and matched at equal retained accuracy.
 """
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,9 +34,9 @@ from expunge.benchmarks.classification.rows import (
     Figures,
     anamnesis,
     gap,
-    known,
     relearning,
     share_right,
+    watched,
     zrf,
 )
 from expunge.benchmarks.classification.worlds import Kind, World, world
@@ -43,6 +44,7 @@ from expunge.benchmarks.jobs import Result, key_of
 from expunge.changes.weights import digest_of
 from expunge.data.samples import Samples
 from expunge.deployment import Deployment
+from expunge.errors import ExpungeError
 from expunge.methods.presets import AtPreset, HasPreset, fields_of, preset_of
 from expunge.methods.protocol import Method, missing, unlearn
 from expunge.methods.search import Space, WholeNumber, space_of
@@ -57,6 +59,14 @@ AVERAGED = ("UA", "RA", "TA", "LR-MIA")
 
 TOLERANCE = 0.02
 """What a matched method may lose of the original's accuracy on other validation rows."""
+
+RELEARNED_BY = (
+    "attacks/relearning.py",
+    "audit/anamnesis.py",
+    "audit/relearning.py",
+    "benchmarks/classification/rows.py",
+)
+"""Files that decide how fast a model is seen to relearn."""
 
 SHARE = 1 / 3
 """Rows that a method may pass over, as a share of those that retraining passes over."""
@@ -149,8 +159,12 @@ class Asking:
         room = self.place.room
         asked = {"request": room.request(self.kind).digest(), "shown": room.shown}
         most = {"rows": dict(MOST), "vectors": MOST_VECTORS, "tolerance": TOLERANCE, "share": SHARE}
-        relearning = {"relearning": described(RELEARNING), "relearned": MOST_RELEARNED}
-        return {**self.place.facts(), **asked, **most, **relearning, "seeds": list(self.seeds)}
+        return {**self.place.facts(), **asked, **most, "seeds": list(self.seeds)}
+
+    def facts_of_relearning(self) -> dict[str, object]:
+        """The same of a result that tells how fast models relearn."""
+        setting = [described(RELEARNING), MOST_RELEARNED, digest_of_rooms(RELEARNED_BY)]
+        return {**self.facts(), "relearning": setting}
 
     def base(self, seed: int) -> nn.Module:
         """The base of a seed."""
@@ -327,7 +341,7 @@ class Answering:
         """The request, the method's code and parameters, the seed."""
         own = {"method": self.method, "source": self.source, "seed": self.seed}
         given = None if self.parameters is None else [list(pair) for pair in self.parameters]
-        return {**self.asking.facts(), **own, "parameters": given}
+        return {**self.asking.facts_of_relearning(), **own, "parameters": given}
 
     def done(self) -> Result:
         """Figures on test rows, as it comes and matched; or why there are none."""
@@ -347,7 +361,11 @@ class Answering:
             return {"failed": reason_of(error)}
         reader = Reader(asking)
         comes = reader.figures(given.model, self.seed)
-        relearned = reader.relearned(given.model, self.seed, [self.seed])
+        try:
+            relearned = reader.relearned(given.model, self.seed, [self.seed])
+        except ExpungeError as error:  # what a method left may be past learning; nothing else fails
+            warnings.warn(f"It could not be relearned: {reason_of(error)}", stacklevel=1)
+            relearned = {}
         factor, at_level = reader.matched(base, given.model, method.sequential, self.seed)
         return {
             "parameters": fields_of(method),
@@ -388,15 +406,18 @@ class Reader:
         return {**answers.figures(), **of_zrf, **answers.distances(oracles)}
 
     def relearned(self, model: nn.Module, seed: int, beside: Sequence[int]) -> Figures:
-        """How fast a model relearns, beside the oracles of these seeds, all relearned alike."""
+        """How fast a model relearns, beside the oracles of these seeds, all relearned alike.
+
+        Raises:
+            ExpungeError: it does not learn any more.
+        """
         room, test, run = self._room, self._test, Run(seed)
         oracles = [Training(self._asking.place, self._asking.kind, its) for its in beside]
-        index = anamnesis(
+        return anamnesis(
             relearning(room, test, model, run),
             [_relearning(self._asking, oracle, seed) for oracle in oracles],
-            known(room, test, self._asking.base(seed), run),
+            watched(room, test, self._asking.base(seed), run),
         )
-        return {"AIN": index}
 
     def matched(
         self, base: nn.Module, model: nn.Module, replaced: bool, seed: int
@@ -423,7 +444,7 @@ def _of_oracles(asking: Asking) -> list[Answers]:
 
 
 @cache
-def _relearning(asking: Asking, oracle: Training, seed: int) -> list[float] | None:
+def _relearning(asking: Asking, oracle: Training, seed: int) -> list[float]:
     """How an oracle relearns under a seed, watched once a process."""
     room, test = asking.place.room, asked_on_test(asking.place.world, asking.kind)
     return relearning(room, test, oracle.model(), Run(seed))
@@ -442,7 +463,7 @@ class References:
 
     def depends_on(self) -> Mapping[str, object]:
         """The request."""
-        return self.asking.facts()
+        return self.asking.facts_of_relearning()
 
     def done(self) -> Result:
         """Figures of each."""
