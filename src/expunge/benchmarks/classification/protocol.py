@@ -37,6 +37,8 @@ LEFT_OUT = {
     "concept-poisoning-target": "it needs examples of concepts (`expunge bench concepts`)",
     "prune-then-unlearn": "it needs a pruned model (`expunge bench sparsity`)",
     "dmm": "it trains a thousand models for every base (`expunge bench dmm`)",
+    "laf": "it trains two networks for every request (`expunge bench label-free`)",
+    "laf-repaired": "it trains two networks for every request (`expunge bench label-free`)",
 }
 LEFT_OUT |= dict.fromkeys(LANGUAGE_METHODS, "it was made for language models")
 LEFT_OUT |= dict.fromkeys(NUMBER_METHODS, "it was made for models that answer with numbers")
