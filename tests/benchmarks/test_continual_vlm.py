@@ -189,13 +189,26 @@ def test_requests_that_cannot_be_asked_are_refused_before_anything_is_computed(
 
 def test_a_turn_is_bracketed_and_a_limit_is_said() -> None:
     lengths = Lengths(first=0.1, doublings=5, halvings=10)
-    found = turn(lambda length: length >= 1.234, lengths)
-    assert found.above is not None
-    assert found.below < 1.234 <= found.above
-    assert found.above - found.below < 0.001
-    assert turn(lambda length: False, lengths).above is None
-    assert turn(lambda length: False, lengths).below == lengths.limit == pytest.approx(3.2)
-    assert turn(lambda length: True, lengths).below == 0
+    for place in (0.013, 0.1, 0.15, 0.3, 0.4, 0.41, 1.234, 3.2):
+        found = [turn(lambda x, place=place: x >= place, lengths, near) for near in (0, 0.5, 90)]
+        assert found[0] == found[1] == found[2]
+        assert found[0].above is not None
+        assert found[0].below < place <= found[0].above
+        assert found[0].above - found[0].below < 0.002
+    assert turn(lambda length: False, lengths, 0.1).above is None
+    assert turn(lambda length: False, lengths, 9).below == lengths.limit == pytest.approx(3.2)
+    assert turn(lambda length: True, lengths, 1).below == 0
+
+
+def test_a_search_begins_near_its_guess() -> None:
+    asked: list[float] = []
+
+    def turned(length: float) -> bool:
+        asked.append(length)
+        return length >= 0.3
+
+    turn(turned, Lengths(first=0.1, doublings=5, halvings=1), 0.45)
+    assert asked == pytest.approx([0.4, 0.2, 0.3])
 
 
 def test_mean_and_sum_are_one_model_at_the_same_retained_accuracy(made: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ of the weights that can move, asks all of them at the same places: two rules tha
 end in the same model, and no rule ends at a limit that was meant for another.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,12 +18,12 @@ from expunge.errors import ExpungeError
 
 @dataclass(frozen=True)
 class Lengths:
-    """Where a length is looked for, doubling from below until a condition turns, then halving.
+    """Where a length is looked for, among doublings of the smallest one, then by halving.
 
     Args:
         first: the smallest length, as a share of the norm of the weights.
-        doublings: at most so many are tried; the last is the limit, eight times the norm of the
-            weights by default: dense vectors of several requests may be longer than these.
+        doublings: of it; the last is the limit, eight times the norm of the weights by default:
+            dense vectors of several requests may be longer than these.
         halvings: bisections between the last two.
     """
 
@@ -37,10 +38,14 @@ class Lengths:
                 "halvings was asked for; a length above 0 and numbers of at least 0 are expected."
             )
 
+    def doubled(self, times: int) -> float:
+        """The smallest length, doubled so many times; 0 for less than none."""
+        return float(self.first * 2**times) if times >= 0 else 0.0
+
     @property
     def limit(self) -> float:
         """The largest length."""
-        return float(self.first * 2**self.doublings)
+        return self.doubled(self.doublings)
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,27 @@ class Turn:
     above: float | None
 
 
-def turn(turned: Callable[[float], bool], lengths: Lengths) -> Turn:
-    """Where a condition that is false at length 0 becomes true."""
-    low, high = 0.0, lengths.first
-    while not turned(high):
-        if high >= lengths.limit:
-            return Turn(high, None)
-        low, high = high, 2 * high
-    return Turn(*bisected(turned, low, high, lengths.halvings))
+def turn(turned: Callable[[float], bool], lengths: Lengths, near: float) -> Turn:
+    """Where a condition that is false at length 0 becomes true; it is taken to turn once.
+
+    Args:
+        turned: the condition; each question is an evaluation of a model.
+        lengths: those that are asked.
+        near: the walk over the doublings begins at the one nearest to this length, so that a good
+            guess saves questions; it changes no answer.
+    """
+    guess = round(math.log2(near / lengths.first)) if near > 0 else 0
+    at = min(max(guess, 0), lengths.doublings)
+    if turned(lengths.doubled(at)):
+        while at > 0 and turned(lengths.doubled(at - 1)):
+            at -= 1
+    else:
+        at += 1
+        while at <= lengths.doublings and not turned(lengths.doubled(at)):
+            at += 1
+        if at > lengths.doublings:
+            return Turn(lengths.limit, None)
+    return Turn(*bisected(turned, lengths.doubled(at - 1), lengths.doubled(at), lengths.halvings))
 
 
 def weight_norm(model: nn.Module) -> float:
