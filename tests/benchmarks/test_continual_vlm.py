@@ -1,6 +1,6 @@
 """The continual benchmark on a hundred concepts: draws, strengths, shared vectors, errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +20,7 @@ from expunge.benchmarks.continual_vlm.measuring import conflicts, size_of
 from expunge.benchmarks.continual_vlm.protocol import Asked, Protocol, full_rows, quick_rows
 from expunge.benchmarks.continual_vlm.strengths import Lengths, turn
 from expunge.benchmarks.continual_vlm.work import Course, Ending, Training, needed
-from expunge.benchmarks.jobs import key_of
+from expunge.benchmarks.jobs import Job, Result, Told, key_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of, parameters_of
@@ -190,7 +190,7 @@ def test_requests_that_cannot_be_asked_are_refused_before_anything_is_computed(
 def test_a_turn_is_bracketed_and_a_limit_is_said() -> None:
     lengths = Lengths(first=0.1, doublings=5, halvings=10)
     for place in (0.013, 0.1, 0.15, 0.3, 0.4, 0.41, 1.234, 3.2):
-        found = [turn(lambda x, place=place: x >= place, lengths, near) for near in (0, 0.5, 90)]
+        found = [turn(place.__le__, lengths, near) for near in (0, 0.5, 90)]
         assert found[0] == found[1] == found[2]
         assert found[0].above is not None
         assert found[0].below < place <= found[0].above
@@ -369,30 +369,56 @@ def test_what_cancels_is_weighed_and_opposite_signs_are_counted() -> None:
 
 
 def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
-    protocol = Protocol(tmp_path, (), tuple(world.HALVES), requests=(5,), kinds=("negation",))
-    names = {half: world.half(half) for half in world.HALVES}
-    asked = [
-        Asked(half, Course(tmp_path, seed, names[half][:5], names[half]), 0, names[half][:5])
+    protocol = Protocol(
+        tmp_path, (), ("reporting",), kinds=("negation",), frozen_on="development", seeds=(3, 4, 5)
+    )
+    course = {
+        seed: Course(tmp_path, seed, world.half(half)[:5], world.half(half))
         for half, seeds in world.HALVES.items()
         for seed in seeds
-    ]
-    lengths = iter([1.0, 5.0, 2.0, 4.0, 4.0, 0.0])
-    found: dict[Any, Any] = {}
-    for one in asked:
-        length = next(lengths)
-        for kind, rule in protocol._drawn(one.course):
-            job = needed(one.course, kind, rule, one.order)
-            found[job] = {"length": length, "factor": 10 * length, "reached": True}
-    frozen = protocol._frozen(asked, found)
-    # the median of 1, 5 and 2; what a rule left nothing of has no length
-    assert {(one.half, one.course.seed) for one, _, _ in frozen} == {
-        ("reporting", 3),
-        ("reporting", 4),
     }
+    asked = [
+        Asked("reporting", course[s], 0, course[s].groups) for s in protocol._seeds("reporting")
+    ]
+    chosen = [course[seed] for seed in protocol._seeds("development")]
+    lengths = dict(enumerate([1.0, 5.0, 2.0, 4.0, 4.0, 0.0]))
+    found: dict[Any, Any] = {}
+    for seed, one in course.items():
+        for kind, rule in protocol._drawn(one):
+            job = needed(one, kind, rule, one.groups)
+            found[job] = {"length": lengths[seed], "factor": 10 * lengths[seed], "reached": True}
+    frozen = protocol._frozen(asked, chosen, found)
+    # the median of 1, 5 and 2; what a rule left nothing of has no length
+    assert {one.course.seed for one, _, _ in frozen} == {3, 4}
     assert {job.factor for job in frozen.values()} == {20.0}
     for result in found.values():
         result["reached"] = result["length"] != 5.0  # where the search ended is no length
-    assert {job.factor for job in protocol._frozen(asked, found).values()} == {15.0}
+    assert {job.factor for job in protocol._frozen(asked, chosen, found).values()} == {15.0}
+    with pytest.raises(ExpungeError, match="report on another half than that one"):
+        replace(protocol, halves=("development",))
+
+
+def test_of_bases_that_lengths_are_frozen_on_nothing_else_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def recorded(self: Protocol, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
+        asked.extend(jobs)
+        return {}
+
+    monkeypatch.setattr(Protocol, "_jobs", recorded)
+    protocol = Protocol(tmp_path, (), ("reporting",), full=True, frozen_on="development")
+    names = world.half("development")
+    course = Course(tmp_path, 1, names[:5], names)
+    protocol._made([], [course], lambda title, stored: None)
+    kinds = {"negation", "untrimmed", "confined", "graddiff"}  # those of the main rows
+    assert {job.kind for job in asked if isinstance(job, work.Vector)} == kinds
+    assert {type(job) for job in asked} == {work.Vector, work.Preparing}
+    asked.clear()
+    protocol._strengths([], [course], lambda title, stored: None)
+    assert {type(job) for job in asked} == {work.Matching}
+    assert len(asked) == len(protocol._drawn(course))
 
 
 def test_captions_name_concepts_with_and_without_an_article() -> None:

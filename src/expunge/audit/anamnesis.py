@@ -67,10 +67,7 @@ def anamnesis_index(
 def counted_to_the_end(found: RelearningSpeed) -> float:
     """The index where who has not relearned counts with all measured steps, as in the papers' code:
     a bound of it where ``found.relation`` says so, and 1 without meaning where nobody has."""
-    own, reference = (
-        its.measured if its.steps is None else its.steps for its in (found.model, found.oracle)
-    )
-    return own / reference
+    return 1.0 if found.ratio is None else found.ratio
 
 
 def _relearn_time(curve: Sequence[float], level: float) -> StepsToReach:

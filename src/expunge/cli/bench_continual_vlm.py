@@ -9,7 +9,7 @@ import typer
 
 from expunge import registry
 from expunge.benchmarks import demo
-from expunge.benchmarks.continual_vlm import own, picture, protocol, tables, world
+from expunge.benchmarks.continual_vlm import own, picture, protocol, tables
 from expunge.benchmarks.continual_vlm.kinds import PRESETS
 from expunge.cli.output import JsonPath, console, table, writable_folder, write_json
 from expunge.errors import ExpungeError
@@ -23,7 +23,7 @@ def continual_vlm(
     ] = Path("bench-continual-vlm"),
     full: Annotated[
         bool,
-        typer.Option("--full", help="Six bases, three orders; every row for 5, main ones to 20."),
+        typer.Option("--full", help="Three orders; every row for 5 requests, main ones to 20."),
     ] = False,
     requests: Annotated[
         list[int] | None, typer.Option("--requests", min=1, help="Number T; repeatable.")
@@ -70,7 +70,8 @@ def continual_vlm(
         return
     if moving:
         raise ExpungeError("`--move` was given without `--run-file`, whose model it is for.")
-    drawn = tuple(halves or (world.HALVES if full and not groups else ()))
+    whole = full and not halves and not groups
+    drawn = tuple(halves or (("reporting",) if whole else ()))
     named = tuple(groups or (() if drawn else demo.GROUPS))
     counts = tuple(requests or ((5, 10, 20) if full and drawn else (5,)))
     if groups and not requests:
@@ -86,6 +87,7 @@ def continual_vlm(
         tuple(kinds or (protocol.EVERY if full else protocol.QUICK)),
         tuple(rules or ()),
         processes,
+        "development" if whole else None,
     ).conduct(_told)
     print_rows(result, json)
     write_bytes(out / "continual-vlm.png", picture.png(result))

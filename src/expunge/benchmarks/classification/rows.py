@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.attacks.relearning import Relearning
-from expunge.audit.anamnesis import anamnesis_index, counted_to_the_end
+from expunge.audit.anamnesis import anamnesis_index
 from expunge.audit.measure import rows_held
 from expunge.benchmarks.classification.worlds import Kind, World
 from expunge.data.samples import Samples, all_but
@@ -225,7 +225,7 @@ def anamnesis(
     if not original:
         return {"AIN": None, "not relearned": None}
     found = [anamnesis_index(curve, oracle, original, ACCURACY) for oracle in oracles]
-    told = [counted_to_the_end(its) for its in found if its.relation != "unknown"]
+    told = [its.ratio for its in found if its.ratio is not None]
     return {
         "AIN": fmean(told) if told else None,
         "not relearned": float(found[0].model.steps is None),

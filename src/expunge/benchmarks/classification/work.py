@@ -362,7 +362,7 @@ class Answering:
         reader = Reader(asking)
         comes = reader.figures(given.model, self.seed)
         try:
-            relearned = reader.relearned(given.model, self.seed, [self.seed])
+            relearned = reader.relearned(given.model, self.seed)
         except ExpungeError as error:  # what a method left may be past learning; nothing else fails
             warnings.warn(f"It could not be relearned: {reason_of(error)}", stacklevel=1)
             relearned = {}
@@ -405,19 +405,27 @@ class Reader:
         of_zrf = zrf(self._room, self._test, answers, Run(seed))
         return {**answers.figures(), **of_zrf, **answers.distances(oracles)}
 
-    def relearned(self, model: nn.Module, seed: int, beside: Sequence[int]) -> Figures:
-        """How fast a model relearns, beside the oracles of these seeds, all relearned alike.
+    def relearned(self, model: nn.Module, seed: int) -> Figures:
+        """How fast a model relearns, beside the oracle of its seed.
 
         Raises:
             ExpungeError: it does not learn any more.
         """
         room, test, run = self._room, self._test, Run(seed)
-        oracles = [Training(self._asking.place, self._asking.kind, its) for its in beside]
-        return anamnesis(
-            relearning(room, test, model, run),
-            [_relearning(self._asking, oracle, seed) for oracle in oracles],
-            watched(room, test, self._asking.base(seed), run),
+        return self._index(relearning(room, test, model, run), [seed], seed)
+
+    def relearned_of_oracle(self, place: int) -> Figures:
+        """The same of one oracle, beside the other oracles, all relearned alike."""
+        seeds = self._asking.seeds
+        others = [seed for i, seed in enumerate(seeds) if i != place]
+        return self._index(
+            _relearning(self._asking, seeds[place], seeds[place]), others, seeds[place]
         )
+
+    def _index(self, curve: Sequence[float], beside: Sequence[int], seed: int) -> Figures:
+        oracles = [_relearning(self._asking, its, seed) for its in beside]
+        original = watched(self._room, self._test, self._asking.base(seed), Run(seed))
+        return anamnesis(curve, oracles, original)
 
     def matched(
         self, base: nn.Module, model: nn.Module, replaced: bool, seed: int
@@ -444,10 +452,11 @@ def _of_oracles(asking: Asking) -> list[Answers]:
 
 
 @cache
-def _relearning(asking: Asking, oracle: Training, seed: int) -> list[float]:
-    """How an oracle relearns under a seed, watched once a process."""
+def _relearning(asking: Asking, oracle: int, seed: int) -> list[float]:
+    """How the oracle of a seed relearns in the order of ``seed``, watched once a process."""
     room, test = asking.place.room, asked_on_test(asking.place.world, asking.kind)
-    return relearning(room, test, oracle.model(), Run(seed))
+    model = Training(asking.place, asking.kind, oracle).model()
+    return relearning(room, test, model, Run(seed))
 
 
 @dataclass(frozen=True)
@@ -467,19 +476,15 @@ class References:
 
     def done(self) -> Result:
         """Figures of each."""
-        reader, seeds, base = Reader(self.asking), self.asking.seeds, self.asking.base
+        reader, asking = Reader(self.asking), self.asking
+        bases = [(asking.base(seed), seed) for seed in asking.seeds]
         return {
             "originals": [
-                {**reader.figures(base(seed), seed), **reader.relearned(base(seed), seed, [seed])}
-                for seed in seeds
+                {**reader.figures(base, seed), **reader.relearned(base, seed)}
+                for base, seed in bases
             ],
             "oracles": [
-                {
-                    **reader.of_oracle(place),
-                    **reader.relearned(oracle, seed, [its for its in seeds if its != seed]),
-                }
-                for place, (seed, oracle) in enumerate(
-                    zip(seeds, self.asking.oracles(), strict=True)
-                )
+                {**reader.of_oracle(place), **reader.relearned_of_oracle(place)}
+                for place in range(len(asking.seeds))
             ],
         }

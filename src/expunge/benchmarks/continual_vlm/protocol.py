@@ -113,6 +113,8 @@ class Protocol:
         kinds: those that are compared, ``sequential`` among them; every one by default.
         rules: those that are compared; every one by default.
         processes: jobs that run at once.
+        frozen_on: a half of which nothing is reported: on its own bases the lengths of the main
+            rows are matched, and at the median of these every reported base is measured, too.
 
     Raises:
         ExpungeError: a kind, rule or half is not known, groups overlap, there are fewer groups
@@ -129,6 +131,7 @@ class Protocol:
     kinds: tuple[str, ...] = EVERY
     rules: tuple[str, ...] = ()
     processes: int = 2
+    frozen_on: str | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -144,12 +147,17 @@ class Protocol:
                 f"{len(self.groups)} groups and {len(self.halves)} halves were given; name either "
                 "groups, or halves that they are drawn from."
             )
+        if self.frozen_on is not None and (self.groups or self.frozen_on in self.halves):
+            raise ExpungeError(
+                f"Lengths were to be frozen on the {self.frozen_on} half beside the groups "
+                f"{', '.join(self.groups or self.halves)}; report on another half than that one."
+            )
         if not self.requests:
             raise ExpungeError("No number of requests was given; at least one is expected.")
         if self.groups:
             world.requests(self.groups)
         for count in self.requests:
-            for half in self.halves:
+            for half in self._halves():
                 world.enough(count, world.half(half), f"the {half} half")
             if self.groups:
                 world.enough(count, self.groups, "what was named")
@@ -165,16 +173,18 @@ class Protocol:
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
         start = time.perf_counter()
-        courses = self._courses(told)
+        every = self._courses(told)
+        courses = [(half, course) for half, course in every if half != self.frozen_on]
+        chosen = [course for half, course in every if half == self.frozen_on]
         asked = [
             Asked(half, course, number, order)
             for half, course in courses
             for number, order in enumerate(world.orders(course.groups, course.seed, self.orders))
         ]
-        made = self._made(asked, told)
-        found = self._strengths(asked, told)
+        made = self._made(asked, chosen, told)
+        found = self._strengths(asked, chosen, told)
         served = self._served(asked, found, told)
-        frozen = self._frozen(asked, found)
+        frozen = self._frozen(asked, chosen, found)
         froze = self._jobs(list(dict.fromkeys(frozen.values())), told)
         return {
             "references": [
@@ -210,22 +220,29 @@ class Protocol:
             "seconds": time.perf_counter() - start,
         }
 
-    def _made(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
+    def _made(
+        self, asked: Sequence["Asked"], chosen: Sequence[Course], told: Told
+    ) -> dict[Job, Result]:
         """Oracles, methods that go on from the current model, what is prepared; then vectors."""
         courses = dict.fromkeys(one.course for one in asked)
         oracles = [Training(self.folder, c.seed, tuple(sorted(c.groups))) for c in courses]
         first: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
         first += [following for one in asked for following in self._rest(one)]
+        kinds = {course: self._kinds(course) for course in courses}
+        kinds |= {course: _kinds_of(self._drawn(course)) for course in chosen}
         vectors: list[Job] = []
-        for course in courses:
-            for kind in self._kinds(course):
+        for course, its in kinds.items():
+            for kind in its:
                 if prepares(kind):
                     first.append(Preparing(self.folder, course.seed, kind))
                 vectors += [course.vector(kind, group) for group in course.groups]
         return {**self._jobs(first, told), **self._jobs(vectors, told)}
 
-    def _strengths(self, asked: Sequence["Asked"], told: Told) -> dict[Job, Result]:
-        """Base and oracle of every course, and both strengths of every row."""
+    def _strengths(
+        self, asked: Sequence["Asked"], chosen: Sequence[Course], told: Told
+    ) -> dict[Job, Result]:
+        """Base and oracle of every course, both strengths of every row, and the lengths that are
+        frozen."""
         jobs: list[Job] = []
         for one in asked:
             jobs.append(Describing(one.course))
@@ -233,6 +250,7 @@ class Protocol:
                 jobs.append(First(one.course, kind, one.order[0]))
                 jobs.append(needed(one.course, kind, rule, one.order))
             jobs += [Conflicting(one.course, kind) for kind in self._kinds(one.course)]
+        jobs += [needed(c, *row, c.groups) for c in chosen for row in self._drawn(c)]
         return self._jobs(jobs, told)
 
     def _served(
@@ -251,19 +269,19 @@ class Protocol:
         return self._jobs(jobs, told)
 
     def _frozen(
-        self, asked: Sequence["Asked"], found: Mapping[Job, Result]
+        self, asked: Sequence["Asked"], chosen: Sequence[Course], found: Mapping[Job, Result]
     ) -> dict[tuple["Asked", str, str], Ending]:
-        """The main rows of the reporting half, each at the median length that was matched on the
-        development half for as many requests, where one was; none unless both halves are asked."""
+        """The main rows, each at the median length that was matched for as many requests on bases
+        of which nothing is reported; none where no such length was reached."""
         lengths: dict[tuple[int, str, str], list[float]] = {}
-        for one in asked:
-            for kind, rule in self._drawn(one.course) if one.half == "development" else ():
-                its = found[needed(one.course, kind, rule, one.order)]
+        for course in chosen:
+            for kind, rule in self._drawn(course):
+                its = found[needed(course, kind, rule, course.groups)]
                 if its["reached"]:
-                    lengths.setdefault((len(one.order), kind, rule), []).append(its["length"])
+                    lengths.setdefault((len(course.groups), kind, rule), []).append(its["length"])
         jobs = {}
         for one in asked:
-            for kind, rule in self._drawn(one.course) if one.half == "reporting" else ():
+            for kind, rule in self._drawn(one.course):
                 matching = needed(one.course, kind, rule, one.order)
                 own, known = found[matching], lengths.get((len(one.order), kind, rule))
                 if known and own["length"]:
@@ -302,7 +320,7 @@ class Protocol:
         )
 
     def _kinds(self, course: Course) -> list[str]:
-        return list(dict.fromkeys(kind for kind, _ in self._rows(len(course.groups))))
+        return _kinds_of(self._rows(len(course.groups)))
 
     def _drawn(self, course: Course) -> tuple[Row, ...]:
         """The rows whose curve is drawn."""
@@ -361,11 +379,9 @@ class Protocol:
 
     def _courses(self, told: Told) -> list[tuple[str, Course]]:
         """Every base with its groups, those named or those drawn of what it knows."""
-        where = self.halves or ("named",)
+        where = self._halves() or ("named",)
         bases = [
-            (half, Training(self.folder, seed))
-            for half in where
-            for seed in self.seeds or world.HALVES.get(half, (0,))
+            (half, Training(self.folder, seed)) for half in where for seed in self._seeds(half)
         ]
         self._jobs([base for _, base in bases if not base.is_shipped], told)
         askable = {half: world.half(half) if self.halves else self.groups for half in where}
@@ -383,6 +399,13 @@ class Protocol:
                 courses.append((half, Course(self.folder, base.seed, groups, askable[half])))
         return courses
 
+    def _halves(self) -> tuple[str, ...]:
+        return self.halves if self.frozen_on is None else (*self.halves, self.frozen_on)
+
+    def _seeds(self, half: str) -> tuple[int, ...]:
+        own = world.HALVES.get(half, (0,))
+        return own if half == self.frozen_on else self.seeds or own
+
     def _jobs(self, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
         return by_job(jobs, self.folder / "results", self.processes, told)
 
@@ -393,6 +416,10 @@ def _at_matched(
     """The matching of a row, and its factor."""
     matching = needed(course, kind, rule, order)
     return matching, found[matching]["factor"]
+
+
+def _kinds_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(kind for kind, _ in rows))
 
 
 def _place(half: str, course: Course) -> dict[str, object]:
