@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from expunge.aggregation.fold import folded
 from expunge.aggregation.sum import Sum
 from expunge.benchmarks import demo, jobs, shipped
 from expunge.benchmarks.continual_vlm import picture, tables, unseen, work, world
 from expunge.benchmarks.continual_vlm.kinds import KINDS
-from expunge.benchmarks.continual_vlm.measuring import conflicts, size_of
+from expunge.benchmarks.continual_vlm.measuring import conflicts, matched_factor, size_of
 from expunge.benchmarks.continual_vlm.protocol import Asked, Protocol, full_rows, quick_rows
 from expunge.benchmarks.continual_vlm.strengths import Lengths, turn
 from expunge.benchmarks.continual_vlm.work import Course, Ending, Training, needed
@@ -24,6 +25,7 @@ from expunge.benchmarks.jobs import Job, Result, Told, key_of
 from expunge.changes.delta import Delta
 from expunge.changes.history import History
 from expunge.changes.weights import digest_of, parameters_of
+from expunge.cli.main import app
 from expunge.data import emoji_grid
 from expunge.errors import ExpungeError
 from expunge.learning.supervised.plain import Plain
@@ -188,27 +190,50 @@ def test_requests_that_cannot_be_asked_are_refused_before_anything_is_computed(
 
 
 def test_a_turn_is_bracketed_and_a_limit_is_said() -> None:
-    lengths = Lengths(first=0.1, doublings=5, halvings=10)
-    for place in (0.013, 0.1, 0.15, 0.3, 0.4, 0.41, 1.234, 3.2):
-        found = [turn(place.__le__, lengths, near) for near in (0, 0.5, 90)]
-        assert found[0] == found[1] == found[2]
-        assert found[0].above is not None
-        assert found[0].below < place <= found[0].above
-        assert found[0].above - found[0].below < 0.002
-    assert turn(lambda length: False, lengths, 0.1).above is None
-    assert turn(lambda length: False, lengths, 9).below == lengths.limit == pytest.approx(3.2)
-    assert turn(lambda length: True, lengths, 1).below == 0
+    for begun in (0, 2, 5):
+        lengths = Lengths(first=0.1, doublings=5, halvings=10, begun=begun)
+        for place in (0.013, 0.1, 0.15, 0.3, 0.4, 0.41, 1.234, 3.2):
+            found = turn(place.__le__, lengths)
+            assert found.above is not None
+            assert found.below < place <= found.above
+            assert found.above - found.below < 0.002
+        assert turn(lambda length: False, lengths).above is None
+        assert turn(lambda length: False, lengths).below == lengths.limit == pytest.approx(3.2)
+        assert turn(lambda length: True, lengths).below == 0
+    with pytest.raises(ExpungeError, match="begun at number 4, and 6 halvings was asked for"):
+        Lengths(doublings=3)
 
 
-def test_a_search_begins_near_its_guess() -> None:
-    asked: list[float] = []
+def test_a_search_goes_up_or_down_from_where_it_begins() -> None:
+    for place, expected in ((0.3, [0.4, 0.2, 0.3]), (1.0, [0.4, 0.8, 1.6, 1.2])):
+        asked: list[float] = []
 
-    def turned(length: float) -> bool:
-        asked.append(length)
-        return length >= 0.3
+        def turned(length: float, place: float = place, asked: list[float] = asked) -> bool:
+            asked.append(length)
+            return length >= place
 
-    turn(turned, Lengths(first=0.1, doublings=5, halvings=1), 0.45)
-    assert asked == pytest.approx([0.4, 0.2, 0.3])
+        turn(turned, Lengths(first=0.1, doublings=5, halvings=1, begun=2))
+        assert asked == pytest.approx(expected)
+
+
+def test_changes_along_one_line_are_asked_at_the_same_lengths() -> None:
+    base = torch.nn.Linear(2, 2).requires_grad_(False)
+    torch.nn.init.eye_(base.weight)
+    base.weight.requires_grad_(True)
+    change = Delta(digest_of(base), {"weight": torch.full((2, 2), 0.1)})
+    asked: list[list[float]] = []
+    for multiple in (1.0, 0.05):
+        asked.append([])
+
+        def rough(model: torch.nn.Module, seen: list[float] = asked[-1]) -> float:
+            """It turns several times."""
+            weights, before = parameters_of(model)["weight"], parameters_of(base)["weight"]
+            seen.append(float((weights - before).detach().norm()))
+            return float(int(seen[-1] * 1000) % 3)
+
+        matched_factor(change.scaled(multiple), base, 1.0, rough)
+    assert asked[0] == pytest.approx(asked[1], rel=1e-3)
+    assert len(asked[0]) > 6
 
 
 def test_mean_and_sum_are_one_model_at_the_same_retained_accuracy(made: dict[str, Any]) -> None:
@@ -384,7 +409,7 @@ def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
     lengths = dict(enumerate([1.0, 5.0, 2.0, 4.0, 4.0, 0.0]))
     found: dict[Any, Any] = {}
     for seed, one in course.items():
-        for kind, rule in protocol._drawn(one):
+        for kind, rule in protocol._drawn(5):
             job = needed(one, kind, rule, one.groups)
             found[job] = {"length": lengths[seed], "factor": 10 * lengths[seed], "reached": True}
     frozen = protocol._frozen(asked, chosen, found)
@@ -394,8 +419,10 @@ def test_strengths_are_frozen_on_the_development_half(tmp_path: Path) -> None:
     for result in found.values():
         result["reached"] = result["length"] != 5.0  # where the search ended is no length
     assert {job.factor for job in protocol._frozen(asked, chosen, found).values()} == {15.0}
-    with pytest.raises(ExpungeError, match="report on another half than that one"):
+    with pytest.raises(ExpungeError, match=r"development of seeds 3, 4, 5 was to be reported"):
         replace(protocol, halves=("development",))
+    with pytest.raises(ExpungeError, match=r"reporting of seeds 0 was to be reported. Report on"):
+        replace(protocol, seeds=(0,))
 
 
 def test_of_bases_that_lengths_are_frozen_on_nothing_else_is_measured(
@@ -418,7 +445,57 @@ def test_of_bases_that_lengths_are_frozen_on_nothing_else_is_measured(
     asked.clear()
     protocol._strengths([], [course], lambda title, stored: None)
     assert {type(job) for job in asked} == {work.Matching}
-    assert len(asked) == len(protocol._drawn(course))
+    assert len(asked) == len(protocol._drawn(5))
+
+
+def test_the_full_run_reports_one_half_and_freezes_lengths_on_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+
+    def known(self: Protocol, jobs: Sequence[Job], told: Told) -> dict[Job, Result]:
+        trained.extend(job.seed for job in jobs if isinstance(job, Training))
+        return {job: {"known": KNOWN} for job in jobs}
+
+    monkeypatch.setattr(Protocol, "_jobs", known)
+    made = Protocol(tmp_path, (), ("reporting",), (4,), (5, 10), full=True, frozen_on="development")
+    reported, freezing = made._courses(lambda title, stored: None)
+    assert [(half, c.seed, len(c.groups)) for half, c in reported] == [
+        ("reporting", 4, 5),
+        ("reporting", 4, 10),
+    ]
+    assert {(c.seed, len(c.groups)) for c in freezing} == {
+        (s, t) for s in range(3) for t in (5, 10)
+    }
+    assert {c.askable for _, c in reported} == {world.half("reporting")}
+    assert {c.askable for c in freezing} == {world.half("development")}
+    assert trained == [4, 1, 2]  # the base of seed 0 is shipped
+    trained.clear()
+    reported, freezing = replace(made, kinds=("npo",), requests=(5,))._courses(
+        lambda title, stored: None
+    )
+    assert not freezing  # no main row, no length to freeze
+    assert trained == [4]
+
+
+def test_what_the_command_asks_by_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Protocol] = []
+
+    def stopped(self: Protocol, told: Told) -> dict[str, Any]:
+        asked.append(self)
+        raise ExpungeError("Enough is known.")
+
+    monkeypatch.setattr(Protocol, "conduct", stopped)
+    for given in ([], ["--full"], ["--full", "--half", "reporting"], ["--group", "fruit"]):
+        CliRunner().invoke(app, ["bench", "continual-vlm", "--out", str(tmp_path), *given])
+    assert [(p.groups, p.halves, p.requests, p.orders, p.frozen_on) for p in asked] == [
+        (demo.GROUPS, (), (5,), 1, None),
+        ((), ("reporting",), (5, 10, 20), 3, "development"),
+        ((), ("reporting",), (5, 10, 20), 3, None),
+        (("fruit",), (), (1,), 1, None),
+    ]
 
 
 def test_captions_name_concepts_with_and_without_an_article() -> None:

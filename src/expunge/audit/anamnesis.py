@@ -65,8 +65,8 @@ def anamnesis_index(
 
 
 def counted_to_the_end(found: RelearningSpeed) -> float:
-    """The index where who has not relearned counts with all measured steps, as in the papers' code:
-    a bound of it where ``found.relation`` says so, and 1 without meaning where nobody has."""
+    """The index or the bound on it, and 1 where neither has relearned: as where every curve that
+    does not arrive counts with all its steps, which is how the papers' code counts."""
     return 1.0 if found.ratio is None else found.ratio
 
 

@@ -23,7 +23,11 @@ def continual_vlm(
     ] = Path("bench-continual-vlm"),
     full: Annotated[
         bool,
-        typer.Option("--full", help="Three orders; every row for 5 requests, main ones to 20."),
+        typer.Option(
+            "--full",
+            help="Three orders; every row for 5 requests, main ones to 20. Without --half or "
+            "--group: the reporting half, also at strengths of the development half.",
+        ),
     ] = False,
     requests: Annotated[
         list[int] | None, typer.Option("--requests", min=1, help="Number T; repeatable.")
@@ -34,7 +38,8 @@ def continual_vlm(
         typer.Option("--half", help="Draw groups from it: development, reporting; repeatable."),
     ] = None,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seeds", min=0, help="Seed of a base; repeatable.")
+        list[int] | None,
+        typer.Option("--seeds", min=0, help="Seed of a reported base; repeatable."),
     ] = None,
     groups: Annotated[
         list[str] | None, typer.Option("--group", help="A group to ask for by name; repeatable.")
@@ -87,7 +92,7 @@ def continual_vlm(
         tuple(kinds or (protocol.EVERY if full else protocol.QUICK)),
         tuple(rules or ()),
         processes,
-        "development" if whole else None,
+        frozen_on="development" if whole else None,
     ).conduct(_told)
     print_rows(result, json)
     write_bytes(out / "continual-vlm.png", picture.png(result))

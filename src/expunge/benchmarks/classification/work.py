@@ -453,7 +453,7 @@ def _of_oracles(asking: Asking) -> list[Answers]:
 
 @cache
 def _relearning(asking: Asking, oracle: int, seed: int) -> list[float]:
-    """How the oracle of a seed relearns in the order of ``seed``, watched once a process."""
+    """How the oracle of seed ``oracle`` relearns in the order of ``seed``, once a process."""
     room, test = asking.place.room, asked_on_test(asking.place.world, asking.kind)
     model = Training(asking.place, asking.kind, oracle).model()
     return relearning(room, test, model, Run(seed))

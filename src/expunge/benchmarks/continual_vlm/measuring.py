@@ -51,10 +51,6 @@ def alone(
     return Problem(base, family, request, data, History.of(digest_of(base)))
 
 
-GUESS = 2.0
-"""The factor near which a search begins: it is what most combined changes come to."""
-
-
 @dataclass(frozen=True)
 class Followed:
     """The combined change after each request, the seconds of one thread that folding took, and the
@@ -101,7 +97,7 @@ def factor_at(
     unit, norm = weight_norm(base), change.norm()
     if norm == 0:  # a rule may leave nothing, whatever it is multiplied by
         return {"factor": 1.0, "length": 0.0, "reached": False}
-    found = turn(lambda length: turned(length * unit / norm), Lengths(), GUESS * norm / unit)
+    found = turn(lambda length: turned(length * unit / norm), Lengths())
     length = found.above if smallest and found.above is not None else found.below
     return {
         "factor": length * unit / norm,

@@ -106,7 +106,7 @@ class Protocol:
         folder: where models, vectors and results are kept.
         groups: named groups that are asked of every base; none where they are drawn.
         halves: of the pool that groups are drawn from.
-        seeds: of the bases; none for those of :data:`~.world.HALVES`.
+        seeds: of the reported bases; none for those of :data:`~.world.HALVES`.
         requests: numbers of requests T.
         orders: how many orders of each set, the first as drawn.
         full: every rule on every kind instead of the quick rows.
@@ -118,7 +118,8 @@ class Protocol:
 
     Raises:
         ExpungeError: a kind, rule or half is not known, groups overlap, there are fewer groups
-            than requests, or no row is left to compare.
+            than requests, no row is left to compare, or lengths were to be frozen on what is
+            reported.
     """
 
     folder: Path
@@ -147,17 +148,21 @@ class Protocol:
                 f"{len(self.groups)} groups and {len(self.halves)} halves were given; name either "
                 "groups, or halves that they are drawn from."
             )
-        if self.frozen_on is not None and (self.groups or self.frozen_on in self.halves):
-            raise ExpungeError(
-                f"Lengths were to be frozen on the {self.frozen_on} half beside the groups "
-                f"{', '.join(self.groups or self.halves)}; report on another half than that one."
-            )
+        if self.frozen_on is not None:
+            own = set(self.seeds) & set(self._seeds(self.frozen_on))
+            if self.groups or self.frozen_on in self.halves or own:
+                raise ExpungeError(
+                    f"Lengths were to be frozen on the {self.frozen_on} half and its bases, and "
+                    f"{', '.join(self.groups or self.halves)} of seeds "
+                    f"{', '.join(map(str, self.seeds)) or 'as shipped'} was to be reported. Report "
+                    "on a half and on seeds that nothing is chosen on, or name a half alone."
+                )
         if not self.requests:
             raise ExpungeError("No number of requests was given; at least one is expected.")
         if self.groups:
             world.requests(self.groups)
         for count in self.requests:
-            for half in self._halves():
+            for half in self._halves(count):
                 world.enough(count, world.half(half), f"the {half} half")
             if self.groups:
                 world.enough(count, self.groups, "what was named")
@@ -173,18 +178,17 @@ class Protocol:
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
         start = time.perf_counter()
-        every = self._courses(told)
-        courses = [(half, course) for half, course in every if half != self.frozen_on]
-        chosen = [course for half, course in every if half == self.frozen_on]
+        courses, freezing = self._courses(told)
         asked = [
             Asked(half, course, number, order)
             for half, course in courses
             for number, order in enumerate(world.orders(course.groups, course.seed, self.orders))
         ]
-        made = self._made(asked, chosen, told)
-        found = self._strengths(asked, chosen, told)
+        reported = {course.seed for _, course in courses}
+        made = self._made(asked, freezing, told)
+        found = self._strengths(asked, freezing, told)
         served = self._served(asked, found, told)
-        frozen = self._frozen(asked, chosen, found)
+        frozen = self._frozen(asked, freezing, found)
         froze = self._jobs(list(dict.fromkeys(frozen.values())), told)
         return {
             "references": [
@@ -200,7 +204,7 @@ class Protocol:
             "prepared": [
                 {"seed": job.seed, "kind": job.kind, **made[job]}
                 for job in made
-                if isinstance(job, Preparing)
+                if isinstance(job, Preparing) and job.seed in reported
             ],
             "vectors": self._vectors(courses, made),
             "rows": [row for one in asked for row in self._told(one, made, found, served)],
@@ -214,22 +218,23 @@ class Protocol:
                 {**_place(half, course), "kind": kind, "rule": rule}
                 | dict(served[self._sweeping(course, kind, rule, found)])
                 for half, course in courses
-                for kind, rule in self._drawn(course)
+                for kind, rule in self._drawn(len(course.groups))
             ],
             "chance": 1 / len(emoji_grid.concepts()),
             "seconds": time.perf_counter() - start,
         }
 
     def _made(
-        self, asked: Sequence["Asked"], chosen: Sequence[Course], told: Told
+        self, asked: Sequence["Asked"], freezing: Sequence[Course], told: Told
     ) -> dict[Job, Result]:
-        """Oracles, methods that go on from the current model, what is prepared; then vectors."""
+        """Oracles, methods that go on from the current model, what is prepared; then vectors. Of
+        bases that lengths are frozen on the vectors of the main rows alone."""
         courses = dict.fromkeys(one.course for one in asked)
         oracles = [Training(self.folder, c.seed, tuple(sorted(c.groups))) for c in courses]
         first: list[Job] = [oracle for oracle in oracles if not oracle.is_shipped]
         first += [following for one in asked for following in self._rest(one)]
         kinds = {course: self._kinds(course) for course in courses}
-        kinds |= {course: _kinds_of(self._drawn(course)) for course in chosen}
+        kinds |= {course: _kinds_of(self._drawn(len(course.groups))) for course in freezing}
         vectors: list[Job] = []
         for course, its in kinds.items():
             for kind in its:
@@ -239,7 +244,7 @@ class Protocol:
         return {**self._jobs(first, told), **self._jobs(vectors, told)}
 
     def _strengths(
-        self, asked: Sequence["Asked"], chosen: Sequence[Course], told: Told
+        self, asked: Sequence["Asked"], freezing: Sequence[Course], told: Told
     ) -> dict[Job, Result]:
         """Base and oracle of every course, both strengths of every row, and the lengths that are
         frozen."""
@@ -250,7 +255,7 @@ class Protocol:
                 jobs.append(First(one.course, kind, one.order[0]))
                 jobs.append(needed(one.course, kind, rule, one.order))
             jobs += [Conflicting(one.course, kind) for kind in self._kinds(one.course)]
-        jobs += [needed(c, *row, c.groups) for c in chosen for row in self._drawn(c)]
+        jobs += [needed(c, *row, c.groups) for c in freezing for row in self._drawn(len(c.groups))]
         return self._jobs(jobs, told)
 
     def _served(
@@ -265,23 +270,23 @@ class Protocol:
                     self._ending(one, kind, rule, found),
                 ]
         for course in dict.fromkeys(one.course for one in asked):
-            jobs += [self._sweeping(course, *row, found) for row in self._drawn(course)]
+            jobs += [self._sweeping(course, *row, found) for row in self._drawn(len(course.groups))]
         return self._jobs(jobs, told)
 
     def _frozen(
-        self, asked: Sequence["Asked"], chosen: Sequence[Course], found: Mapping[Job, Result]
+        self, asked: Sequence["Asked"], freezing: Sequence[Course], found: Mapping[Job, Result]
     ) -> dict[tuple["Asked", str, str], Ending]:
         """The main rows, each at the median length that was matched for as many requests on bases
         of which nothing is reported; none where no such length was reached."""
         lengths: dict[tuple[int, str, str], list[float]] = {}
-        for course in chosen:
-            for kind, rule in self._drawn(course):
+        for course in freezing:
+            for kind, rule in self._drawn(len(course.groups)):
                 its = found[needed(course, kind, rule, course.groups)]
                 if its["reached"]:
                     lengths.setdefault((len(course.groups), kind, rule), []).append(its["length"])
         jobs = {}
         for one in asked:
-            for kind, rule in self._drawn(one.course):
+            for kind, rule in self._drawn(len(one.order)):
                 matching = needed(one.course, kind, rule, one.order)
                 own, known = found[matching], lengths.get((len(one.order), kind, rule))
                 if known and own["length"]:
@@ -322,9 +327,9 @@ class Protocol:
     def _kinds(self, course: Course) -> list[str]:
         return _kinds_of(self._rows(len(course.groups)))
 
-    def _drawn(self, course: Course) -> tuple[Row, ...]:
-        """The rows whose curve is drawn."""
-        return tuple(row for row in self._rows(len(course.groups)) if row in main_rows())
+    def _drawn(self, count: int) -> tuple[Row, ...]:
+        """The rows whose curve is drawn, and whose length is frozen."""
+        return tuple(row for row in self._rows(count) if row in main_rows())
 
     def _vectors(
         self, courses: Sequence[tuple[str, Course]], made: Mapping[Job, Result]
@@ -377,30 +382,41 @@ class Protocol:
                 "reached": {"first": True, "matched": cell["reached"]}
             }
 
-    def _courses(self, told: Told) -> list[tuple[str, Course]]:
-        """Every base with its groups, those named or those drawn of what it knows."""
-        where = self._halves() or ("named",)
+    def _courses(self, told: Told) -> tuple[list[tuple[str, Course]], list[Course]]:
+        """Every base with its groups, those named or those drawn of what it knows: what is
+        reported, and what lengths are frozen on."""
+        counts = dict.fromkeys(self.halves or ("named",), self.requests)
+        if self.frozen_on is not None and (drawn := tuple(filter(self._drawn, self.requests))):
+            counts[self.frozen_on] = drawn
         bases = [
-            (half, Training(self.folder, seed)) for half in where for seed in self._seeds(half)
+            (half, Training(self.folder, seed)) for half in counts for seed in self._seeds(half)
         ]
         self._jobs([base for _, base in bases if not base.is_shipped], told)
-        askable = {half: world.half(half) if self.halves else self.groups for half in where}
+        askable = {half: world.half(half) if self.halves else self.groups for half in counts}
         knowing = [Knowing(base, askable[half]) for half, base in bases]
         known = self._jobs(knowing, told)
-        courses: list[tuple[str, Course]] = []
+        reported: list[tuple[str, Course]] = []
+        freezing: list[Course] = []
         for (half, base), job in zip(bases, knowing, strict=True):
             shares = known[job]["known"]
-            for count in self.requests:
+            for count in counts[half]:
                 if self.halves:
                     groups = world.drawn(base.seed, half, count, shares)
                 else:
                     groups = self.groups[:count]
                     world.checked(shares, groups)
-                courses.append((half, Course(self.folder, base.seed, groups, askable[half])))
-        return courses
+                course = Course(self.folder, base.seed, groups, askable[half])
+                if half == self.frozen_on:
+                    freezing.append(course)
+                else:
+                    reported.append((half, course))
+        return reported, freezing
 
-    def _halves(self) -> tuple[str, ...]:
-        return self.halves if self.frozen_on is None else (*self.halves, self.frozen_on)
+    def _halves(self, count: int) -> tuple[str, ...]:
+        """The halves that so many groups are drawn from."""
+        if self.frozen_on is None or not self._drawn(count):
+            return self.halves
+        return (*self.halves, self.frozen_on)
 
     def _seeds(self, half: str) -> tuple[int, ...]:
         own = world.HALVES.get(half, (0,))

@@ -6,7 +6,6 @@ of the weights that can move, asks all of them at the same places: two rules tha
 end in the same model, and no rule ends at a limit that was meant for another.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,24 +17,29 @@ from expunge.errors import ExpungeError
 
 @dataclass(frozen=True)
 class Lengths:
-    """Where a length is looked for, among doublings of the smallest one, then by halving.
+    """Where a length is looked for: up or down the doublings of the smallest one until a condition
+    turns, then by halving.
 
     Args:
         first: the smallest length, as a share of the norm of the weights.
         doublings: of it; the last is the limit, eight times the norm of the weights by default:
             dense vectors of several requests may be longer than these.
         halvings: bisections between the last two.
+        begun: the doubling that is asked first. Each question is an evaluation of a model, and the
+            turns of sparse and of dense vectors are three doublings to either side of this one.
     """
 
     first: float = 2.0**-10
     doublings: int = 13
     halvings: int = 6
+    begun: int = 4
 
     def __post_init__(self) -> None:
-        if self.first <= 0 or self.doublings < 0 or self.halvings < 0:
+        if self.first <= 0 or self.halvings < 0 or not 0 <= self.begun <= self.doublings:
             raise ExpungeError(
-                f"A search from {self.first} with {self.doublings} doublings and {self.halvings} "
-                "halvings was asked for; a length above 0 and numbers of at least 0 are expected."
+                f"A search from {self.first} with {self.doublings} doublings, begun at number "
+                f"{self.begun}, and {self.halvings} halvings was asked for; a length above 0, "
+                "numbers of at least 0 and a beginning among the doublings are expected."
             )
 
     def doubled(self, times: int) -> float:
@@ -59,17 +63,10 @@ class Turn:
     above: float | None
 
 
-def turn(turned: Callable[[float], bool], lengths: Lengths, near: float) -> Turn:
-    """Where a condition that is false at length 0 becomes true; it is taken to turn once.
-
-    Args:
-        turned: the condition; each question is an evaluation of a model.
-        lengths: those that are asked.
-        near: the walk over the doublings begins at the one nearest to this length, so that a good
-            guess saves questions; it changes no answer.
-    """
-    guess = round(math.log2(near / lengths.first)) if near > 0 else 0
-    at = min(max(guess, 0), lengths.doublings)
+def turn(turned: Callable[[float], bool], lengths: Lengths) -> Turn:
+    """Where a condition that is false at length 0 becomes true; one place of several, if it turns
+    more than once."""
+    at = lengths.begun
     if turned(lengths.doubled(at)):
         while at > 0 and turned(lengths.doubled(at - 1)):
             at -= 1
