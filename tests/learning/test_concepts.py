@@ -123,7 +123,10 @@ def test_a_bank_is_the_same_after_it_was_stored(tmp_path: object) -> None:
     bank(0).bundle().save(path)
     back = ConceptBank.of(Bundle.load_checked(path))
     assert back.names == bank(0).names
-    assert torch.equal(back.scores(rows(0)[0]), bank(0).scores(rows(0)[0]))
+    for name in ("directions", "intercepts", "accuracies"):
+        assert torch.equal(getattr(back, name), getattr(bank(0), name))
+    # A product's last digits may depend on where its factors lie in memory.
+    torch.testing.assert_close(back.scores(rows(0)[0]), bank(0).scores(rows(0)[0]))
     with pytest.raises(ExpungeError, match="holds no concept bank"):
         ConceptBank.of(Bundle())
 

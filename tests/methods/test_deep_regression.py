@@ -170,8 +170,10 @@ def test_a_teacher_that_answers_alike_leaves_the_forget_rows_alone() -> None:
         setting, term = setting_of(given, model), OtherTeacher(TEACHER, 50.0)
         prepared = term.start(setting, pooled)
         assert isinstance(prepared, Lesson) and prepared.goals.shape[1] == width
-        assert float(term.value(setting, mixed_batch(pooled, 40), prepared)) < 1e-12
-        assert float(term.value(setting, mixed_batch(pooled, 39), prepared)) > 0
+        # The goals were answered in another batch: alike but for the rounding of single precision,
+        # which the pinball loss passes on as it is.
+        assert term.value(setting, mixed_batch(pooled, 40), prepared).item() < 1e-6
+        assert term.value(setting, mixed_batch(pooled, 30), prepared).item() > 1e-4
 
 
 def test_numbers_are_drawn_once_with_the_mean_and_spread_of_all_targets() -> None:
