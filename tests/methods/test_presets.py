@@ -24,6 +24,7 @@ from expunge.deployment import Deployment
 from expunge.errors import AccessError, ExpungeError
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.presets import (
     CLIMB,
     FORGETTING,
@@ -40,7 +41,7 @@ from expunge.methods.presets import (
     takes_classes,
     weights_norm,
 )
-from expunge.methods.protocol import Method
+from expunge.methods.protocol import Method, Outcome
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.scrub import Scrub
@@ -306,6 +307,25 @@ def test_a_rate_that_loses_the_retain_rows_is_held_back(deployment: Deployment) 
     assert held.learning_rate < wild.learning_rate
     with pytest.raises(ExpungeError, match="keeps the model at no rate that was tried"):
         hold(lambda _: digits_classifier(seed=7), "fine-tune", problem, Run(), TRAINING)
+
+
+def test_the_rate_that_was_climbed_to_is_not_answered_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its model keeps the retain rows is asked of the model that the climb ended with."""
+    asked: list[float] = []
+    unlearn = GradientDifference.unlearn
+
+    def counted(method: GradientDifference, *given: Any) -> Outcome:
+        asked.append(method.learning_rate)
+        return unlearn(method, *given)
+
+    monkeypatch.setattr(GradientDifference, "unlearn", counted)
+    problem = deployment.problem(CLASS, GradientDifference())
+    found = GradientDifference().for_problem(problem, Run())
+    assert found.learning_rate in asked and len(asked) == len(set(asked))
+    held = held_back(found, ("learning_rate",), problem, Run(), FORGETTING)
+    assert held == found and asked.count(found.learning_rate) == 2
 
 
 def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None:

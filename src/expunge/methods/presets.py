@@ -336,7 +336,8 @@ def climbed(
     """The method at the smallest of several rates that lifts the loss on the forget set enough;
     held back where it reads retain rows and would lose them.
 
-    Each try answers the request, and is thrown away.
+    Each try answers the request, and is thrown away once its losses are known and, of the rate that
+    the climb ends at, what it keeps.
 
     Args:
         method: a dataclass with a field ``learning_rate``.
@@ -350,17 +351,25 @@ def climbed(
         ExpungeError: whole classes are to go, and at no rate they do; no rate keeps the retain
             rows.
     """
+    answered: dict[float, nn.Module] = {}
 
-    def at(factor: float) -> M:
+    def at(factor: float, share: float = 1.0) -> M:
         given: Any = method
-        found: M = replace(given, learning_rate=rate * factor)
+        found: M = replace(given, learning_rate=share * (rate * factor))
         return found
 
     def model(factor: float) -> nn.Module:
-        return _answer(at(factor), tried_on or problem, run)
+        answered[factor] = _answer(at(factor), tried_on or problem, run)
+        return answered[factor]
 
-    found = at(climb(model, rise, problem, run))
-    return held_back(found, ("learning_rate",), problem, run, FORGETTING)
+    factor = climb(model, rise, problem, run)
+
+    def part(share: float) -> nn.Module:
+        if share == 1 and tried_on is None and factor in answered:
+            return answered[factor]
+        return _answer(at(factor, share), problem, run)
+
+    return at(factor, hold(part, method.name, problem, run, FORGETTING))
 
 
 def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
