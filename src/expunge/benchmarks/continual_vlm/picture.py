@@ -13,10 +13,11 @@ from expunge.benchmarks.continual_vlm.tables import Group, groups_of
 
 def png(result: Mapping[str, Any]) -> bytes:
     """A plot for every set of groups and number of requests: for each kind and rule what the test
-    vendor's pictures say over strength, the mean over bases, with base and oracles."""
+    vendor's pictures say over strength, the mean over bases, with base and oracles. A kind has one
+    colour and a rule one mark in all of them."""
     groups = groups_of(result)
     figure = Figure(figsize=(5.2 * len(groups), 4.8), facecolor=LIGHT.surface)
-    every = figure.subplots(1, len(groups), squeeze=False)[0]
+    every = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
     for axes, group in zip(every, groups, strict=True):
         _drawn(axes, result, group)
         axes.set_title(f"{group[0]} groups, {group[1]} requests", fontsize=9, color=LIGHT.ink)
@@ -30,9 +31,9 @@ def png(result: Mapping[str, Any]) -> bytes:
 
 def _drawn(axes: Axes, result: Mapping[str, Any], group: Group) -> None:
     curves = [c for c in result["curves"] if (c["half"], c["count"]) == group]
-    kinds = list(dict.fromkeys(curve["kind"] for curve in curves))
-    rules = list(dict.fromkeys(curve["rule"] for curve in curves))
-    for kind, rule in dict.fromkeys((c["kind"], c["rule"]) for c in curves):
+    kinds = sorted({curve["kind"] for curve in result["curves"]})
+    rules = sorted({curve["rule"] for curve in result["curves"]})
+    for kind, rule in sorted({(c["kind"], c["rule"]) for c in curves}):
         its = [c["points"] for c in curves if (c["kind"], c["rule"]) == (kind, rule)]
         base = fmean(fmean(r["base"]["requests"][0]) for r in _references(result, group))
         start = fmean(r["base"]["retained"] for r in _references(result, group))
