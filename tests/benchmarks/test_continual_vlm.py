@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from expunge.aggregation.fold import folded
@@ -339,6 +340,36 @@ def test_every_question_has_an_answer_and_the_picture_is_drawn(made: dict[str, A
     assert "worst request lowest by" in told
     assert "mean, sum most retained on test" in told or "first-writer most retained" in told
     assert picture.png(result).startswith(b"\x89PNG")
+
+
+def test_a_kind_has_one_colour_in_every_plot(
+    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the second plot shows fewer kinds than the first."""
+    drawn: list[Figure] = []
+
+    def kept(figure: Figure, resolution: int) -> bytes:
+        drawn.append(figure)
+        return b""
+
+    monkeypatch.setattr(picture, "as_png", kept)
+    result, more = made["result"], made["result"]["references"][0]["count"] + 1
+    others = [{**curve, "kind": "another"} for curve in result["curves"]]  # sorted before the rest
+    fewer = [{**curve, "count": more} for curve in result["curves"]]
+    references = [{**r, "count": more} for r in result["references"]]
+    picture.png(
+        {
+            **result,
+            "curves": [*result["curves"], *others, *fewer],
+            "references": [*result["references"], *references],
+        }
+    )
+    full, part = (
+        {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.get_lines()}
+        for axes in drawn[0].axes
+    )
+    assert {"base", "oracle"} < part.keys() < full.keys()
+    assert all(full[label] == its for label, its in part.items())
 
 
 def test_published_scores_and_signed_drift_of_a_matrix_by_hand() -> None:
