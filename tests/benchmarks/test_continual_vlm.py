@@ -360,7 +360,7 @@ def test_a_kind_has_one_colour_in_every_plot(
     picture.png(
         {
             **result,
-            "curves": [*result["curves"], *others, *fewer],
+            "curves": [*others, *result["curves"], *fewer],
             "references": [*result["references"], *references],
         }
     )
