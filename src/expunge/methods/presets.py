@@ -353,9 +353,9 @@ def climbed(
     """
     answered: dict[float, nn.Module] = {}
 
-    def at(factor: float, share: float = 1.0) -> M:
+    def at(factor: float) -> M:
         given: Any = method
-        found: M = replace(given, learning_rate=share * (rate * factor))
+        found: M = replace(given, learning_rate=rate * factor)
         return found
 
     def model(factor: float) -> nn.Module:
@@ -363,13 +363,8 @@ def climbed(
         return answered[factor]
 
     factor = climb(model, rise, problem, run)
-
-    def part(share: float) -> nn.Module:
-        if share == 1 and tried_on is None and factor in answered:
-            return answered[factor]
-        return _answer(at(factor, share), problem, run)
-
-    return at(factor, hold(part, method.name, problem, run, FORGETTING))
+    whole = answered.get(factor) if tried_on is None else None
+    return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
 
 
 def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
@@ -429,7 +424,14 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
     return min(1.0, max(losses))  # no further than where a loss was still finite
 
 
-def held_back(method: M, rates: Collection[str], problem: Problem, run: Run, grip: Grip) -> M:
+def held_back(
+    method: M,
+    rates: Collection[str],
+    problem: Problem,
+    run: Run,
+    grip: Grip,
+    whole: nn.Module | None = None,
+) -> M:
     """The method at the largest of a few shares of its rates that keeps what its retain rows hold.
 
     For methods that read these rows anyway: at too high a rate the model is lost before it forgets,
@@ -441,6 +443,7 @@ def held_back(method: M, rates: Collection[str], problem: Problem, run: Run, gri
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
         grip: the shares, and what has to stay.
+        whole: the method's own answer, where it is at hand: it is not made again.
 
     Returns:
         The method; as it is where the family has no logits, or no labelled retain row is read.
@@ -454,7 +457,10 @@ def held_back(method: M, rates: Collection[str], problem: Problem, run: Run, gri
         found: M = replace(given, **{name: share * getattr(method, name) for name in rates})
         return found
 
-    return at(hold(lambda share: _answer(at(share), problem, run), method.name, problem, run, grip))
+    def model(share: float) -> nn.Module:
+        return whole if whole is not None and share == 1 else _answer(at(share), problem, run)
+
+    return at(hold(model, method.name, problem, run, grip))
 
 
 def hold(
