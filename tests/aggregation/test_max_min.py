@@ -23,7 +23,7 @@ def combined(vectors: Array) -> Array:
 
 
 @given(count=st.integers(1, 12), size=st.integers(1, 8), seed=st.integers(0, 10_000))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_the_weights_meet_the_optimality_conditions(count: int, size: int, seed: int) -> None:
     """<x, u_j> >= |x|^2 for all j, which proves the nearest point; duplicates and opposites too."""
     vectors = units(count, size, seed)

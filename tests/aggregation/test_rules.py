@@ -49,7 +49,7 @@ VOTING = [Cata(), CataSum(), CataMax()]
 D = 24
 
 few = settings(
-    max_examples=20, deadline=None, derandomize=True,
+    max_examples=20, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

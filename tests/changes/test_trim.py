@@ -13,7 +13,7 @@ from expunge.changes.slices import QUARTER
 from expunge.changes.trim import trimmed
 from expunge.errors import ExpungeError
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
+few = settings(max_examples=60, derandomize=True)
 VALUES = st.one_of(
     st.integers(-3, 3).map(float),
     st.floats(-1, 1, width=32, allow_nan=False),

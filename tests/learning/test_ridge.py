@@ -119,7 +119,7 @@ def test_the_estimated_drift_is_the_distance_to_the_retrained_weights(digits: Ch
     assert solved.drift == pytest.approx(apart(solved.head, wanted.head), rel=0.05)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(range(8)), signs=st.lists(st.booleans(), min_size=8, max_size=8))
 def test_any_order_of_adding_and_removing_ends_at_the_same_weights(
     digits: Chunk, order: list[int], signs: list[bool]

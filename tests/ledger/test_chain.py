@@ -187,7 +187,6 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 
 @settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -42,7 +42,6 @@ def breaches(described: tuple[Any, dict[str, str]], name: str, examples: int) ->
     @seed(SEED)
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
