@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,20 +29,24 @@ from expunge.methods.gradient_difference import GradientDifference
 from expunge.methods.presets import (
     CLIMB,
     FORGETTING,
+    RAISED,
     TRAINING,
     AtPreset,
     HasPreset,
     Reach,
+    along_neutral,
     climb,
     fields_of,
+    forget_loss,
     held_back,
     hold,
     neutral_gradient,
     preset_of,
     takes_classes,
+    until_gone,
     weights_norm,
 )
-from expunge.methods.protocol import Method, Outcome
+from expunge.methods.protocol import Artifact, Method, Outcome
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.scrub import Scrub
@@ -326,6 +331,59 @@ def test_the_rate_that_was_climbed_to_is_not_answered_again(
     assert found.learning_rate in asked and len(asked) == len(set(asked))
     held = held_back(found, ("learning_rate",), problem, Run(), FORGETTING)
     assert held == found and asked.count(found.learning_rate) == 2
+
+
+def test_a_rate_at_which_the_class_stays_is_raised_until_it_goes(deployment: Deployment) -> None:
+    """How far a gradient leads depends on the network; that the class went is seen."""
+    problem = deployment.problem(CLASS, RandomLabel())
+
+    def loss(method: RandomLabel) -> float:
+        outcome = method.unlearn(problem.opened(method.unlearns_with), Artifact(), Run())
+        return forget_loss(problem, outcome.applied_to(problem.model), Run())
+
+    guessing, short = math.log(10), Reach(0.01, 0.1)
+    stays = along_neutral(RandomLabel(), short, problem, Run())
+    goes = until_gone(RandomLabel(), short, problem, Run())
+    assert loss(stays) < guessing <= loss(goes)
+    factor = goes.learning_rate / stays.learning_rate
+    place = min(range(len(RAISED)), key=lambda i: abs(RAISED[i] - factor))
+    assert factor == pytest.approx(RAISED[place])
+    less = (1.0, *RAISED)[place]
+    assert loss(replace(goes, learning_rate=less * stays.learning_rate)) < guessing
+
+
+def test_a_rate_at_which_the_class_goes_stays(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = deployment.problem(CLASS, RandomLabel())
+    assert (found := until_gone(RandomLabel(), Reach(0.4, 0.1), problem, Run())) == along_neutral(
+        RandomLabel(), Reach(0.4, 0.1), problem, Run()
+    )
+    asked: list[float] = []
+    unlearn = RandomLabel.unlearn
+
+    def counted(method: RandomLabel, *given: Any) -> Outcome:
+        asked.append(method.learning_rate)
+        return unlearn(method, *given)
+
+    monkeypatch.setattr(RandomLabel, "unlearn", counted)
+    until_gone(RandomLabel(), Reach(0.4, 0.1), problem, Run())
+    assert asked == [found.learning_rate]  # the one try says both what goes and what stays
+
+
+def test_a_rate_for_rows_is_not_raised(deployment: Deployment) -> None:
+    """Their classes stay, and a model that never saw them still answers most."""
+    problem = deployment.problem(rows(deployment, 0.01), RandomLabel())
+    short = Reach(0.01, 0.001)
+    assert until_gone(RandomLabel(), short, problem, Run()) == along_neutral(
+        RandomLabel(), short, problem, Run()
+    )
+
+
+def test_a_class_that_goes_at_no_raised_rate_is_refused(deployment: Deployment) -> None:
+    problem = deployment.problem(CLASS, RandomLabel())
+    with pytest.raises(ExpungeError, match="does not forget here"):
+        until_gone(RandomLabel(), Reach(1e-5, 0.1), problem, Run())
 
 
 def test_what_cannot_be_run_at_any_rate_says_why(deployment: Deployment) -> None:

@@ -16,7 +16,7 @@ A preset never replaces what a user gave, and the fields of a method keep the pa
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -303,6 +303,9 @@ methods with nothing that keeps the rest, and for those with it."""
 CLIMB = tuple(1.35**power for power in range(-8, 3))
 """Factors of a rate of which the smallest that is enough is looked for."""
 
+RAISED = (2.0, 4.0, 8.0, 16.0, 32.0)
+"""The same for a rate that is usually enough, where it was not."""
+
 
 @dataclass(frozen=True)
 class Grip:
@@ -367,20 +370,27 @@ def climbed(
     return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
 
 
-def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
-    """The smallest of :data:`CLIMB` whose model has lost enough on the forget set; 1 where the
-    family has no logits, so that guessing has no loss, or where rows of classes that stay are to
-    go and none has. Where one got at least to guessing, the one that lost most.
+def climb(
+    model: Callable[[float], nn.Module],
+    rise: Reach,
+    problem: Problem,
+    run: Run,
+    factors: Sequence[float] = CLIMB,
+) -> float:
+    """The smallest factor whose model has lost enough on the forget set; 1 where the family has no
+    logits, so that guessing has no loss, or where rows of classes that stay are to go and none has.
+    Where one got at least to guessing, the one that lost most.
 
     Ascent has no end of its own, and the loss of a model rises slowly and then at once, so that no
     one reach fits all models: the forget set itself says when it is enough. A loss that does not
-    fall as the factor rises is searched by halves, in four tries.
+    fall as the factor rises is searched by halves, in four tries of eleven factors.
 
     Args:
         model: the model that a factor leads to.
         rise: how far the loss is to rise.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
+        factors: in rising order.
 
     Raises:
         ExpungeError: whole classes are to go, and no factor lifts the loss to that of guessing (or
@@ -390,21 +400,20 @@ def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, ru
     if not isinstance(problem.family, HasLogits):
         return 1.0
     now = forget_loss(problem, problem.model, run)
-    forget = problem.data[Role.FORGET]
-    guessing = math.log(classes_of(problem.family, problem.model, forget, run))
+    guessing = _loss_of_guessing(problem, run)
     goal = now + rise.of(problem) * max(0.0, guessing - now)
     least, losses = min(goal, guessing), {0.0: now}
-    low, high = 0, len(CLIMB)  # the loss rises with the factor: the first that is enough, by halves
-    while low < high:
+    low, high = 0, len(factors)
+    while low < high:  # the loss rises with the factor: the first that is enough, by halves
         middle = (low + high) // 2
         try:
-            losses[CLIMB[middle]] = forget_loss(problem, model(CLIMB[middle]), run)
+            losses[factors[middle]] = forget_loss(problem, model(factors[middle]), run)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
             if middle == 0:
                 raise
             high = middle
             continue
-        if losses[CLIMB[middle]] >= goal:
+        if losses[factors[middle]] >= goal:
             high = middle
         else:
             low = middle + 1
@@ -545,6 +554,12 @@ def forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
     return total / len(forget)
 
 
+def _loss_of_guessing(problem: Problem, run: Run) -> float:
+    """That of a model with logits which finds all classes as likely."""
+    forget = problem.data[Role.FORGET]
+    return math.log(classes_of(problem.family, problem.model, forget, run))
+
+
 def wandering_rate(problem: Problem, share: float, steps: int) -> float:
     """The rate at which ``steps`` steps of Adam in directions of their own lead that far: the root
     of their number times one."""
@@ -570,12 +585,60 @@ def along_neutral(method: M, reach: Reach, problem: Problem, run: Run) -> M:
     Raises:
         ExpungeError: no rate keeps the retain rows.
     """
+    found = _in_passes(method, reach, problem, run)
+    return held_back(found, ("learning_rate",), problem, run, FORGETTING)
+
+
+def until_gone(method: M, reach: Reach, problem: Problem, run: Run) -> M:
+    """As :func:`along_neutral`; but where whole classes are to go and the loss on them stays below
+    that of guessing, at the smallest of :data:`RAISED` times the rate at which it does not.
+
+    How far a gradient leads depends on the network: at the same reach a class that left a plain one
+    is all there in one with batch norm. For methods whose targets, once learned, have at least the
+    loss of guessing.
+
+    Args:
+        method: a dataclass with ``epochs``, ``learning_rate``, ``momentum`` and ``batch_size``.
+        reach: of its steps on the forget set.
+        problem: as :meth:`HasPreset.for_problem` sees it.
+        run: device and random numbers.
+
+    Raises:
+        ExpungeError: whole classes are to go, and at no rate they do; no rate keeps the retain
+            rows.
+    """
+    found = _in_passes(method, reach, problem, run)
+    without_answers(problem)
+    if not (takes_classes(problem) and isinstance(problem.family, HasLogits)):
+        return held_back(found, ("learning_rate",), problem, run, FORGETTING)
+    answered: dict[float, nn.Module] = {}
+
+    def at(factor: float) -> M:
+        given: Any = found
+        tried: M = replace(given, learning_rate=factor * given.learning_rate)
+        return tried
+
+    def model(factor: float) -> nn.Module:
+        answered[factor] = _answer(at(factor), problem, run)
+        return answered[factor]
+
+    try:
+        gone = forget_loss(problem, model(1.0), run) >= _loss_of_guessing(problem, run)
+    except ExpungeError:  # too far already: it is held back below
+        gone = True
+    factor = 1.0 if gone else climb(model, CAREFUL, problem, run, RAISED)
+    whole = answered.get(factor)
+    return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
+
+
+def _in_passes(method: M, reach: Reach, problem: Problem, run: Run) -> M:
+    """The method in :data:`PASSES` passes, at the rate of SGD that leads as far as the reach."""
     given: Any = method
     size = retain_batch(problem, given.batch_size)
     steps = passes(problem, Role.FORGET, PASSES, size)
     rate = reach.sgd_rate(problem, steps, given.momentum, run)
     found: M = replace(given, epochs=PASSES, batch_size=size, learning_rate=rate)
-    return held_back(found, ("learning_rate",), problem, run, FORGETTING)
+    return found
 
 
 def trained_on(method: M, published: int, most: float, problem: Problem, run: Run) -> M:

@@ -18,7 +18,7 @@ from expunge.descent.loop import Descent
 from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
-from expunge.methods.presets import Reach, along_neutral
+from expunge.methods.presets import Reach, until_gone
 from expunge.methods.protocol import ByDescent
 from expunge.methods.search import LogUniform, Range, WholeNumber
 from expunge.problem import Problem
@@ -26,6 +26,12 @@ from expunge.run import Run
 
 REACH = Reach(classes=0.4, rows=0.1)
 """How far the preset's descent could lead; see methods/presets.py."""
+
+RULE = (
+    "4 passes; the learning rate at which the steps on the forget set could move the weights by "
+    "0.4 of their norm (0.1 where the classes stay) along the gradient of neutral labels; 2 to 32 "
+    "times that where a class does not go"
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,7 @@ class RandomLabel(ByDescent):
         "learning_rate": LogUniform(1e-4, 1e-1),
         "epochs": WholeNumber(1, 20),
     }
-    preset_rule: ClassVar[str] = (
-        "4 passes; the learning rate at which the steps on the forget set could move the weights "
-        "by 0.4 of their norm (0.1 where the classes stay) along the gradient of neutral labels"
-    )
+    preset_rule: ClassVar[str] = RULE
 
     epochs: int = 10
     learning_rate: float = 0.01
@@ -62,8 +65,9 @@ class RandomLabel(ByDescent):
     sequential: bool = False
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Four passes, at the rate that leads as far as :data:`REACH` says."""
-        return along_neutral(self, REACH, problem, run)
+        """Four passes, at the rate that leads as far as :data:`REACH` says, or higher where a class
+        does not go."""
+        return until_gone(self, REACH, problem, run)
 
     def descent(self) -> Descent:
         """One player, two terms in turns."""

@@ -18,9 +18,9 @@ from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.retain_terms import Loss
 from expunge.descent.selections import Saliency
-from expunge.methods.presets import along_neutral
+from expunge.methods.presets import until_gone
 from expunge.methods.protocol import ByDescent
-from expunge.methods.random_label import REACH
+from expunge.methods.random_label import REACH, RULE
 from expunge.methods.search import LogUniform, Range, Uniform, WholeNumber
 from expunge.problem import Problem
 from expunge.run import Run
@@ -49,10 +49,7 @@ class SalUn(ByDescent):
         "epochs": WholeNumber(1, 20),
         "kept": Uniform(0.1, 1.0),
     }
-    preset_rule: ClassVar[str] = (
-        "4 passes; the learning rate at which the steps on the forget set could move the weights "
-        "by 0.4 of their norm (0.1 where the classes stay) along the gradient of neutral labels"
-    )
+    preset_rule: ClassVar[str] = RULE
 
     kept: float = 0.5
     epochs: int = 10
@@ -65,8 +62,9 @@ class SalUn(ByDescent):
     sequential: bool = False
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Four passes, at the rate that leads as far as :data:`REACH` says."""
-        return along_neutral(self, REACH, problem, run)
+        """Four passes, at the rate that leads as far as :data:`REACH` says, or higher where a class
+        does not go."""
+        return until_gone(self, REACH, problem, run)
 
     def descent(self) -> Descent:
         """One player on its salient weights, two terms in turns."""

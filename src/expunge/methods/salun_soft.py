@@ -20,7 +20,7 @@ from expunge.descent.optimisers import SGD
 from expunge.descent.player import Player
 from expunge.descent.proximal import SoftThreshold
 from expunge.descent.retain_terms import Loss
-from expunge.methods.presets import along_neutral, typical_gradient
+from expunge.methods.presets import typical_gradient, until_gone
 from expunge.methods.protocol import ByDescent
 from expunge.methods.random_label import REACH
 from expunge.methods.search import LogUniform, Range, WholeNumber
@@ -70,9 +70,10 @@ class SalUnSoft(ByDescent):
     sequential: bool = False
 
     def for_problem(self, problem: Problem, run: Run) -> Self:
-        """Four passes, at the rate that leads as far as :data:`REACH` says without the penalty."""
+        """Four passes, at the rate that leads as far as :data:`REACH` says without the penalty, or
+        higher where a class does not go."""
         penalty = PENALTY * typical_gradient(problem, run)
-        return along_neutral(replace(self, penalty=penalty), REACH, problem, run)
+        return until_gone(replace(self, penalty=penalty), REACH, problem, run)
 
     def descent(self) -> Descent:
         """One player, two terms in turns, and what pulls it back."""
