@@ -57,6 +57,8 @@ def test_forget_says_and_stores_what_its_preset_was(
     found = json.loads((tmp_path / "f.json").read_text())
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert "Settings of salun: preset" in result.output
+    assert "Next to nothing" not in result.output
+    assert found["next to nothing gone"] == []
     assert found["settings"] == history["method"]["settings"] == "preset"
     used = found["presets"]["threes"]
     assert used == history["epochs"][0]["requests"][0]["preset"]
@@ -88,6 +90,18 @@ def test_a_collapsed_model_is_refused_and_stored_only_if_asked_for(
     stored = json.loads((tmp_path / "taken.json").read_text())
     assert stored["stored"] is True
     assert stored["model"] == refused["model"]
+
+
+def test_a_model_that_forgot_nothing_is_named(example: Callable[..., Path], tmp_path: Path) -> None:
+    method = {"name": "salun", "parameters": {"learning_rate": 1e-9, "epochs": 1}}
+    result = invoked("forget", example(method=method, **QUICK), "--json", tmp_path / "f.json")
+    assert result.exit_code == 0, result.exception
+    assert "Warning: Next to nothing of 'threes' is gone: the mean probability" in result.output
+    assert "Find stronger settings with `expunge tune`" in result.output
+    [stays] = json.loads((tmp_path / "f.json").read_text())["next to nothing gone"]
+    assert stays["request"] == "threes"
+    assert stays["oracle"] < 0.1
+    assert stays["after"] > 0.9
 
 
 def test_tuning_tries_the_paper_then_the_preset_and_never_ends_worse(

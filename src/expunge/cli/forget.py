@@ -9,6 +9,7 @@ import typer
 from torch import nn
 
 from expunge.audit.course import Course, follow
+from expunge.audit.gone import Gone, gone
 from expunge.audit.kept import LEAST, WORN, Kept
 from expunge.audit.measure import Measured, Panel, measure
 from expunge.audit.oracle import retrained
@@ -86,12 +87,15 @@ def forget(
     pictures = drawn(loaded, real, {ORIGINAL: models[ORIGINAL], FINAL: deployment.model, **models})
     show(loaded, course, oracle, pictures)
     left = kept(loaded, models[ORIGINAL], course)
-    found = figures(loaded, course, oracle, left, pictures)
+    stays = untouched(course, oracle)
+    for one in stays:
+        console.print(f"Warning: {one.told()} {_stronger(loaded)}", soft_wrap=True)
+    found = figures(loaded, course, oracle, left, pictures, stays)
     try:
         _check_kept(loaded, left, keep_at_least)
         if pictures is not None:
-            for one in pictures.kept(ORIGINAL, FINAL):
-                _check_kept(loaded, one, keep_at_least, f"{pictures.count} drawings")
+            for drawing in pictures.kept(ORIGINAL, FINAL):
+                _check_kept(loaded, drawing, keep_at_least, f"{pictures.count} drawings")
     except ExpungeError:  # what was measured is worth reading, most of all of a refused model
         write_json(json, {**found, "stored": False})
         raise
@@ -139,6 +143,23 @@ def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:
         measure(deployment.family, model, panel, run) for model in (original, deployment.model)
     )
     return Kept.of(before, after)
+
+
+def untouched(course: Course, oracle: Sequence[Measured] | None) -> list[Gone]:
+    """The requests of which next to nothing is gone, by the rows that they name."""
+    before, after = course.forget_rows_before, course.steps[-1].forget_rows
+    if before is None or after is None:
+        return []
+    names = [step.request.name for step in course.steps]
+    found = gone(names, before, after, None if oracle is None else oracle[1])
+    return [one for one in found if one.little]
+
+
+def _stronger(loaded: Loaded) -> str:
+    """What to do about a model that forgot nothing."""
+    if isinstance(starting_point(loaded.method), HasPreset):
+        return "Find stronger settings with `expunge tune`, or take another method."
+    return "Give stronger settings, or take another method (`expunge methods` lists them)."
 
 
 def _check_kept(loaded: Loaded, left: Kept, least: float, of: str = "") -> None:
@@ -291,6 +312,7 @@ def figures(
     oracle: Sequence[Measured] | None,
     left: Kept,
     pictures: Drawn | None = None,
+    stays: Sequence[Gone] = (),
 ) -> dict[str, object]:
     """The printed figures as JSON values; None where a request has no held-out row."""
     history = loaded.deployment.history
@@ -308,6 +330,7 @@ def figures(
         ],
         "oracle": None if oracle is None else _scored(oracle[0], oracle[1]),
         "kept": left.share,
+        "next to nothing gone": [asdict(one) for one in stays],
         "drawings": None if pictures is None else pictures.figures(),
         "settings": loaded.settings,
         "presets": _presets(loaded),
