@@ -224,6 +224,33 @@ def panel(
     }
 
 
+def test_methods_that_are_named_are_run_alone() -> None:
+    quick, full = protocol.quick(), protocol.full()
+    assert {n for part in protocol.only(quick, ["scrub"]) for n in part.forms} == {"scrub"}
+    assert len(protocol.only(quick, ["scrub"])) == len(quick)
+    found = protocol.only(full, ["unsir", "retrain"])
+    assert {n for part in found for n in part.forms} == {"unsir", RETRAIN}
+    ssd = {n for part in protocol.only(full, ["ssd"]) for n in part.forms}
+    assert ssd == {"ssd", SSD_FIXED, "ssd, all rows"}  # every form of it
+    assert {n for part in protocol.only(full, [SSD_FIXED]) for n in part.forms} == {SSD_FIXED}
+    shipped = protocol.only(protocol.presets(), ["unsir"])
+    assert {n for part in shipped for n in part.forms} == {"unsir, preset"}
+    with pytest.raises(ExpungeError, match="'unsir' is not among the methods of this form"):
+        protocol.only(quick, ["unsir"])
+
+
+def test_what_no_method_of_the_paper_does_is_found_where_all_were_measured() -> None:
+    rows = {name: {0.1: (0.3, 0.9)} for name in ("retrain", "eu-k", "cf-k", "scrub")}
+
+    def found(**methods: Mapping[float, tuple[float, float]]) -> list[Mapping[str, Any]]:
+        every = findings(panel("patch trigger", **methods))
+        return [one for one in every if "no method of the paper" in one["expected"]]
+
+    assert not found(**rows)
+    [one] = found(**rows, **{"bad-teacher": {0.1: (0.4, 0.9)}})
+    assert one["held"] and "40 (bad-teacher)" in one["measured"]
+
+
 def test_a_finding_turns_with_the_figures() -> None:
     def held(best: float) -> bool:
         found = findings(panel(retrain={0.1: (0.7, 0.9)}, scrub={0.1: (best, 0.9)}))

@@ -258,6 +258,7 @@ def corrective(
         int,
         typer.Option(min=0, help="Trials of a method on every model; 0: every method's preset."),
     ] = 6,
+    methods: Methods = None,
     processes: Processes = CORES,
     json: JsonPath = None,
 ) -> None:
@@ -270,9 +271,11 @@ def corrective(
         )
     tuned = corrective_protocol.full() if full else corrective_protocol.quick()
     parts = tuned if trials else corrective_protocol.presets()
+    if methods:
+        parts = corrective_protocol.only(parts, methods)
     result = corrective_protocol.Protocol(out, parts, seeds, trials, processes).conduct(told)
     show(corrective_tables.tables(result), corrective_tables.notes(result))
-    if trials:
+    if trials and not methods:  # it shows the paper's methods beside each other
         write_picture(out / "corrective.png", corrective_picture.png(result))
     write_json(json, result)
 

@@ -98,12 +98,13 @@ def _of_patch(means: _Means) -> Iterator[Finding]:
             ssd - retrain > POINTS,
         )
     others = [f.name for f in OF_THE_PAPER if f.name not in (SSD, SSD_FIXED)]
-    best = max((max(means.at(name, low), default=0.0), name) for name in others)
-    yield means.finding(
-        "no method of the paper but SSD corrects half, where half or less is identified",
-        f"at most {_points(best[0])} ({best[1]})",
-        best[0] < 0.5,
-    )
+    if all(means.at(name, low) for name in others):
+        best = max((max(means.at(name, low)), name) for name in others)
+        yield means.finding(
+            "no method of the paper but SSD corrects half, where half or less is identified",
+            f"at most {_points(best[0])} ({best[1]})",
+            best[0] < 0.5,
+        )
     yield from _bad_teacher(means)
 
 

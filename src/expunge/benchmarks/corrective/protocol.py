@@ -1,7 +1,7 @@
 """The protocol: worlds, manipulations, shares and methods, and what is gathered of their jobs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -82,6 +82,30 @@ def presets() -> tuple[Part, ...]:
         Part("digits", manipulation, FEW_SHARES, names)
         for manipulation in (DIGITS_PATCH, DIGITS_CONFUSION)
     )
+
+
+def only(parts: Sequence[Part], methods: Sequence[str]) -> tuple[Part, ...]:
+    """The same parts with the named methods alone.
+
+    Args:
+        parts: see :func:`quick`, :func:`full` and :func:`presets`.
+        methods: registered names, each of which stands for all forms of it, or names of forms.
+
+    Raises:
+        ExpungeError: a name is in no part.
+    """
+    there = {name: {name, form(name).registered} for part in parts for name in part.forms}
+    for name in methods:
+        if not any(name in known for known in there.values()):
+            raise ExpungeError(
+                f"{name!r} is not among the methods of this form; there are {', '.join(there)}. "
+                "--full has all of them, --trials 0 their presets."
+            )
+    kept = [
+        replace(part, forms=tuple(name for name in part.forms if there[name] & {*methods}))
+        for part in parts
+    ]
+    return tuple(part for part in kept if part.forms)
 
 
 @dataclass(frozen=True)
