@@ -12,7 +12,7 @@ import torch
 
 from expunge.benchmarks.classification.rows import gap
 from expunge.benchmarks.jobs import key_of
-from expunge.benchmarks.sparsity import tables, work
+from expunge.benchmarks.sparsity import presets, tables, work
 from expunge.benchmarks.sparsity.protocol import FULL, QUICK, Protocol
 from expunge.benchmarks.sparsity.verdict import verdict
 from expunge.benchmarks.sparsity.work import (
@@ -34,7 +34,9 @@ from expunge.cli.output import console, table
 from expunge.errors import ExpungeError
 from expunge.learning.supervised.masks import masks_of, sparsity_of, strays
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.presets import AtPreset
 from expunge.methods.prune_then_unlearn import PruneThenUnlearn
+from expunge.methods.random_label import RandomLabel
 
 FIGURES: dict[str, float | None] = {"UA": 0.5, "RA": 1.0, "TA": 0.9, "SVC-MIA": 0.2}
 
@@ -289,6 +291,55 @@ def test_a_strength_at_the_edge_of_what_was_tried_is_marked_in_every_table() -> 
     its["methods"]["fine-tune"]["strength"] = 1.0
     [first, *_] = tables.tables(result)
     assert first[2][1][-1] == "20.0±10>"
+
+
+# ---- presets ----
+
+
+def test_presets_are_those_of_methods_for_classifiers_that_read_no_record() -> None:
+    named = presets.methods()
+    assert {"salun", "scrub", "ssd", "unsir", "l1-sparse", *SUBJECTS} <= set(named)
+    assert not {"retrain", "sisa", "prune-then-unlearn", "npo", "blindspot"} & set(named)
+    with pytest.raises(ExpungeError, match="no method with a preset 'retrain'"):
+        presets.Presets(Path(), methods=("retrain",))
+
+
+def test_a_preset_answers_within_the_masks_and_a_refusal_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = Asking(place(folder), "class", (0, 1))
+    base = Training(place(folder), None, 0).trained()
+    model = asking.answered(AtPreset.of(RandomLabel()), 0)
+    assert strays(model, masks_of(base.record)) == 0
+    found = presets.Answering(asking, "random-label", "source", 0).done()["figures"]
+    assert found == asking.read(model, 0, "test")
+    assert found["UA"] > 0.9
+    refused = ExpungeError("no rate fits")
+
+    def refuse(*given: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(RandomLabel, "for_problem", refuse)
+    failed = presets.Answering(asking, "random-label", "source", 0).done()
+    assert "no rate fits" in failed["failed"]
+
+
+def test_what_presets_keep_is_told_of_the_worst_seed() -> None:
+    its = presets._found(
+        {"oracles": [FIGURES] * 2, "originals": [FIGURES] * 2},
+        {
+            "kept": [{"figures": FIGURES}, {"figures": {**FIGURES, "RA": 0.95}}],
+            "worn": [{"figures": FIGURES}, {"figures": {**FIGURES, "TA": 0.45}}],
+            "out": [{"figures": FIGURES}, {"failed": "why"}],
+        },
+    )
+    requests = {"class": {"forget rows": 9, "pruners": {DENSE: its, "one-shot 80 %": its}}}
+    result = {"world": "digits", "seeds": 2, "requests": requests}
+    [(_, _, kept), (_, _, gaps)] = presets.tables(result)
+    assert [row[1:] for row in kept] == [["95"] * 2, ["50*"] * 2, ["refused"] * 2]
+    assert [row[0] for row in gaps[:2]] == ["oracles", "none"]
+    assert [row[1] for row in gaps] == ["0.0±0", "0.0±0", "0.6±1", "5.6±8", "refused"]
+    assert "dense, class, one-shot 80 %, class: out: why" in presets.sentences(result)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from expunge.benchmarks.membership import tables as membership_tables
 from expunge.benchmarks.o3 import protocol as o3_protocol
 from expunge.benchmarks.reliability import protocol as reliability_protocol
 from expunge.benchmarks.reliability import tables as reliability_tables
+from expunge.benchmarks.sparsity import presets as sparsity_presets
 from expunge.benchmarks.sparsity import protocol as sparsity_protocol
 from expunge.benchmarks.sparsity import tables as sparsity_tables
 from expunge.benchmarks.sparsity.work import PRUNERS, SUBJECTS
@@ -325,8 +326,17 @@ def sparsity_and_gaps(
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option("--method", help=f"One of {', '.join(SUBJECTS)}; repeatable."),
+        typer.Option(
+            "--method",
+            help=f"One of {', '.join(SUBJECTS)}; with --presets, of all that have one; repeatable.",
+        ),
     ] = None,
+    presets: Annotated[
+        bool,
+        typer.Option(
+            "--presets", help="Every method at its shipped preset instead of six strengths of five."
+        ),
+    ] = False,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,
     processes: Processes = CORES,
     json: JsonPath = None,
@@ -334,15 +344,14 @@ def sparsity_and_gaps(
     """Prune first, then unlearn: the gap to sparse and dense oracles by sparsity."""
     writable_folder(out, "The folder of --out,")
     chosen = sparsity_protocol.FULL if full else sparsity_protocol.QUICK
-    result = sparsity_protocol.Protocol(
-        out,
-        chosen.world,
-        tuple(pruners or chosen.pruners),
-        tuple(methods or chosen.methods),
-        seeds,
-        processes,
-    ).conduct(told)
-    show(sparsity_tables.tables(result), sparsity_tables.sentences(result))
+    models = out, chosen.world, tuple(pruners or chosen.pruners), seeds, processes
+    if presets:
+        result = sparsity_presets.Presets(*models, tuple(methods or ())).conduct(told)
+        show(sparsity_presets.tables(result), sparsity_presets.sentences(result))
+    else:
+        wanted = tuple(methods or chosen.methods)
+        result = sparsity_protocol.Protocol(*models, wanted).conduct(told)
+        show(sparsity_tables.tables(result), sparsity_tables.sentences(result))
     write_json(json, result)
 
 

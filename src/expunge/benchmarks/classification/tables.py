@@ -115,7 +115,7 @@ def lines(request: Mapping[str, Any], setting: Setting) -> list[Line]:
         shares = [
             (c["seconds"] + c["fitting seconds"]) / request["retraining seconds"] for c in cells
         ]
-        kept = min(_kept(one, before) for one, before in zip(models, originals, strict=True))
+        kept = min(kept_of(one, before) for one, before in zip(models, originals, strict=True))
         warned = dict.fromkeys(words for c in cells for words in c.get("warnings", ()))
         found.append(Line(name, _figures(models, oracles, shares), None, kept, tuple(warned)))
     return found
@@ -126,7 +126,7 @@ def each_and_others(oracles: Sequence[Figures]) -> list[tuple[Figures, list[Figu
     return [(one, [o for o in oracles if o is not one]) for one in oracles]
 
 
-def _kept(one: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+def kept_of(one: Mapping[str, Any], before: Mapping[str, Any]) -> float:
     """The smaller share kept of the accuracies on retain rows and on other test rows."""
     return min(one[name] / before[name] if before[name] else 1.0 for name in ("RA", "TA"))
 

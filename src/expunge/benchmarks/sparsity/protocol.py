@@ -8,7 +8,7 @@ oracles: to the sparse oracles, which were retrained under the same masks withou
 paper's reference), and to the dense ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -61,15 +61,29 @@ FULL = Form(
 """Without Fisher forgetting, which takes a gradient for every row and class."""
 
 
+def check_known(given: Sequence[str], known: Collection[str], what: str) -> None:
+    """Refuse a name that is not known, and one that is given twice.
+
+    Raises:
+        ExpungeError: there is one.
+    """
+    for name in given:
+        if name not in known:
+            raise ExpungeError(f"There is no {what} {name!r} here; there are {', '.join(known)}.")
+        if given.count(name) > 1:
+            raise ExpungeError(
+                f"The {what} {name!r} was given {given.count(name)} times; give it once."
+            )
+
+
 @dataclass(frozen=True)
-class Protocol:
-    """What is compared.
+class Models:
+    """What is pruned.
 
     Args:
         folder: where models and results are kept; a stopped run goes on there.
         world: a name of :data:`ROOMS`.
         pruners: names of :data:`PRUNERS`, the dense model among them.
-        methods: names of :data:`SUBJECTS`.
         seeds: number of seeds, and of oracles.
         processes: jobs that run at once.
     """
@@ -77,30 +91,55 @@ class Protocol:
     folder: Path
     world: str = QUICK.world
     pruners: tuple[str, ...] = QUICK.pruners
-    methods: tuple[str, ...] = QUICK.methods
     seeds: int = 3
     processes: int = 2
 
     def __post_init__(self) -> None:
-        for given, known, what in (
-            ((self.world,), ROOMS, "world"),
-            (self.pruners, PRUNERS, "pruner"),
-            (self.methods, SUBJECTS, "method"),
-        ):
-            for name in given:
-                if name not in known:
-                    raise ExpungeError(
-                        f"There is no {what} {name!r} here; there are {', '.join(known)}."
-                    )
-                if given.count(name) > 1:
-                    raise ExpungeError(
-                        f"The {what} {name!r} was given {given.count(name)} times; give it once."
-                    )
+        check_known((self.world,), ROOMS, "world")
+        check_known(self.pruners, PRUNERS, "pruner")
         if DENSE not in self.pruners or self.seeds < 2:
             raise ExpungeError(
                 f"The pruners {', '.join(self.pruners)} and {self.seeds} seeds were given; the "
                 f"dense model among them and at least 2 seeds are expected."
             )
+
+    def asked(self) -> list[Asking]:
+        """Both requests on every pruned model."""
+        digest, seeds = room(self.world).digest, tuple(range(self.seeds))
+        places = [Place(self.world, digest, self.folder, name) for name in self.pruners]
+        return [Asking(place, kind, seeds) for place in places for kind in KINDS]
+
+    def trained(self, told: Told) -> dict[Training, Result]:
+        """Train all models, and retrain their oracles; the results of the first."""
+        asked = self.asked()
+        bases = [Training(a.place, None, seed) for a in asked for seed in a.seeds]
+        found = self.jobs(bases, told)
+        self.jobs([Training(a.place, a.kind, seed) for a in asked for seed in a.seeds], told)
+        return found
+
+    def jobs(self, jobs: Sequence[Some], told: Told) -> dict[Some, Result]:
+        """Do them beside each other; what is stored is read."""
+        return by_job(jobs, self.folder / "results", self.processes, told)
+
+
+@dataclass(frozen=True)
+class Protocol(Models):
+    """What is compared, each method at the best of its strengths.
+
+    Args:
+        folder: see :class:`Models`.
+        world: see :class:`Models`.
+        pruners: see :class:`Models`.
+        seeds: see :class:`Models`.
+        processes: see :class:`Models`.
+        methods: names of :data:`SUBJECTS`.
+    """
+
+    methods: tuple[str, ...] = QUICK.methods
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_known(self.methods, SUBJECTS, "method")
 
     def conduct(self, told: Told) -> dict[str, Any]:
         """Everything; JSON values."""
@@ -109,7 +148,7 @@ class Protocol:
             kind: {
                 "request": its.request(kind).name,
                 "forget rows": len(its.request(kind).target.rows(its.train_table)),
-                "pruners": {a.place.pruner: found.of(a) for a in self._asked() if a.kind == kind},
+                "pruners": {a.place.pruner: found.of(a) for a in self.asked() if a.kind == kind},
             }
             for kind in KINDS
         }
@@ -124,18 +163,9 @@ class Protocol:
             "requests": requests,
         }
 
-    def _asked(self) -> list[Asking]:
-        """Both requests on every pruned model."""
-        digest, seeds = room(self.world).digest, tuple(range(self.seeds))
-        places = [Place(self.world, digest, self.folder, name) for name in self.pruners]
-        return [Asking(place, kind, seeds) for place in places for kind in KINDS]
-
     def _found(self, told: Told) -> "_Found":
         """Do all jobs: models, strengths on validation rows, then what is read on test rows."""
-        asked = self._asked()
-        bases = [Training(a.place, None, seed) for a in asked for seed in a.seeds]
-        bases_done = self._jobs(bases, told)
-        self._jobs([Training(a.place, a.kind, seed) for a in asked for seed in a.seeds], told)
+        asked, bases = self.asked(), self.trained(told)
         sources = {name: source_of(type(SUBJECTS[name].method)) for name in self.methods}
         tunings = [
             Tuning(a, name, source)
@@ -143,7 +173,7 @@ class Protocol:
             for a in asked
             if a.place.pruner == DENSE or name not in ON_DENSE_ALONE
         ]
-        tuned = self._jobs(tunings, told)
+        tuned = self.jobs(tunings, told)
         answerings = [
             Answering(job.asking, job.method, job.source, strength, seed)
             for job in tunings
@@ -151,11 +181,8 @@ class Protocol:
             if strength is not None
             for seed in job.asking.seeds
         ]
-        answers = self._jobs(answerings, told)
-        return _Found(bases_done, tuned, answers, self._jobs([Reading(a) for a in asked], told))
-
-    def _jobs(self, jobs: Sequence[Some], told: Told) -> dict[Some, Result]:
-        return by_job(jobs, self.folder / "results", self.processes, told)
+        answers = self.jobs(answerings, told)
+        return _Found(bases, tuned, answers, self.jobs([Reading(a) for a in asked], told))
 
 
 def _strengths(tuned: Mapping[Tuning, Result], job: Tuning) -> tuple[float | None, float | None]:

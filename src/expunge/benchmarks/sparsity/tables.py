@@ -46,7 +46,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
             rows: list[Sequence[object]] = [
                 [
                     pruner,
-                    *map(_text, of_pruner(one)),
+                    *map(percent, of_pruner(one)),
                     *(_cell(its["pruners"], pruner, name, of_method, title) for name in names),
                 ]
                 for pruner, one in its["pruners"].items()
@@ -88,7 +88,7 @@ def _cell(
     its = pruners[pruner]["methods"].get(name)
     if its is None:
         return "-"
-    text = _text(of_method(its))
+    text = percent(of_method(its))
     strength = pruners[DENSE]["methods"][name]["strength"] if title == AT_DENSE else its["strength"]
     return text if text == FAILED else text + _edge(its["tried"], strength)
 
@@ -159,7 +159,7 @@ def _of(figures: Sequence[Mapping[str, float] | None], name: str) -> Values:
     return [None if found is None else found[name] for found in figures]
 
 
-def _text(values: Values) -> str:
+def percent(values: Values) -> str:
     """Mean and standard deviation in percent, one digit behind the point."""
     spread = Spread.of(values)
     if spread is None or None in values:
