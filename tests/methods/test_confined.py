@@ -53,6 +53,36 @@ def test_the_confined_matrix_minimises_what_it_says() -> None:
     assert slope.abs().max() < 1e-6  # convex: this is the minimum
 
 
+def test_of_a_pruned_matrix_it_is_the_minimum_among_the_weights_that_there_are() -> None:
+    """A dense solution that is cut to the mask is not: it acts on the others' inputs again."""
+    vector = torch.randn(4, 6, generator=GENERATOR).double()
+    mask = torch.rand(4, 6, generator=GENERATOR) < 0.6
+    mask[2] = False  # a row of which nothing is left
+    vector = vector * mask
+    asked, others = (torch.randn(50, 6, generator=GENERATOR).double() for _ in range(2))
+    of, everywhere = moments(asked), moments(others)
+    given = Delta("base", {"weight": vector})
+    entry = confined(given, of, everywhere, 3.0, {"weight": mask}).entries["weight"]
+    assert isinstance(entry, Tensor)
+    assert not entry[~mask].any()
+    both = of["weight"] + 3.0 * everywhere["weight"]
+
+    def loss(change: Tensor) -> Tensor:
+        found = ((change - vector) @ asked.T).square().sum() / 50
+        found = found + 3.0 * (change @ others.T).square().sum() / 50
+        return found + DAMPING * both.diagonal().mean() * change.square().sum()
+
+    found = (entry / 4.0).requires_grad_()
+    [slope] = torch.autograd.grad(loss(found), found)
+    assert slope[mask].abs().max() < 1e-6
+    cut = solved(vector, of, everywhere, 3.0) / 4.0 * mask
+    assert loss(found) < loss(cut)
+    everything = {"weight": torch.ones(4, 6, dtype=torch.bool)}
+    whole = confined(given, of, everywhere, 3.0, everything).entries["weight"]
+    assert isinstance(whole, Tensor)
+    assert torch.allclose(whole, solved(vector, of, everywhere, 3.0))
+
+
 def test_inputs_of_its_own_are_answered_as_before_and_all_others_not_at_all() -> None:
     vector = torch.randn(4, 6, generator=GENERATOR)
     asked, others = torch.zeros(40, 6), torch.zeros(40, 6)

@@ -28,6 +28,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -125,7 +126,8 @@ class Confining(ABC):
         forget = problem.data[Role.FORGET]
         run.meter.touch(Role.FORGET.value, len(forget))
         moments = input_moments(problem.family, problem.model, forget, run)
-        found = confined(changes[0], moments, artifact.tensors, self.protection)
+        training = artifact.tensors
+        found = confined(changes[0], moments, training, self.protection, problem.support)
         strength = self._strength(found, problem, run)
         facts = {"method": self.name, "around": self.around.name, "strength": strength}
         return Outcome((replace(found.scaled(strength), facts=facts),))
@@ -258,14 +260,19 @@ def confined(
     forget: Mapping[str, Tensor],
     training: Mapping[str, Tensor],
     protection: float,
+    support: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Delta:
     """``(1 + protection) V G_f (G_f + protection G)^-1`` of each matrix; nothing of the rest.
+
+    Of a pruned model it is the minimum among the changes of the weights that there are, row by row:
+    cut to them afterwards, a vector would act on what it was confined against.
 
     Args:
         vector: V, by parameter.
         forget: moments (inputs, inputs) of what is to be acted on, by parameter.
         training: of what is to be left alone.
         protection: weight of the latter.
+        support: truth values by parameter, of the weights that there are; all of those not named.
 
     Returns:
         A Delta on the same base, dense, of the matrices that have moments.
@@ -284,7 +291,11 @@ def confined(
             continue
         both.diagonal().add_(DAMPING * spread)
         pulled = as_matrix(dense).double() @ wanted
-        solved = torch.linalg.solve(both, pulled.T).T * (1 + protection)
+        if name in support:
+            solved = _row_by_row(both, pulled, as_matrix(support[name]))
+        else:
+            solved = torch.linalg.solve(both, pulled.T).T
+        solved = solved * (1 + protection)
         entries[name] = solved.to(dense.dtype).reshape(dense.shape).contiguous()
     if not entries:
         raise ExpungeError(
@@ -292,3 +303,13 @@ def confined(
             "and scales alone cannot be confined. Let weight matrices move."
         )
     return Delta(vector.base, entries)
+
+
+def _row_by_row(both: Tensor, pulled: Tensor, support: Tensor) -> Tensor:
+    """The rows d of ``d both = pulled`` over the weights that each row has; 0 elsewhere."""
+    solved = torch.zeros_like(pulled)
+    for row, there in enumerate(support):
+        held = there.nonzero().flatten()
+        if len(held):
+            solved[row, held] = torch.linalg.solve(both[held][:, held], pulled[row, held])
+    return solved
