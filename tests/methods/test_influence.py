@@ -68,6 +68,30 @@ def test_the_step_is_the_inverse_of_the_woodfisher_matrix_times_the_gradient(
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.norm()))
 
 
+def test_of_a_pruned_model_the_step_is_solved_for_among_the_weights_that_there_are(
+    linear: Problem,
+) -> None:
+    """A step among all of them is another one once it is cut to the mask."""
+    mask = torch.rand(10, 64, generator=torch.Generator().manual_seed(0)) < 0.3
+    with torch.no_grad():
+        linear.model[1].weight.mul_(mask)  # type: ignore[index]
+    rows = linear.data[Role.RETAIN].select(torch.arange(150))
+    assert isinstance(rows, TensorSamples)
+    sparse = replace(linear, support={"1.weight": mask}, data={**linear.data, Role.RETAIN: rows})
+    method = Influence(damping=0.01)
+    [change] = method.unlearn(sparse, method.prepare(sparse, Run()), Run()).changes
+    assert isinstance(change, Delta)
+    found = torch.cat([change.dense(name).flatten() for name in ("1.weight", "1.bias")]).double()
+    there = torch.cat([mask.flatten(), torch.ones(10, dtype=torch.bool)])
+    assert not found[~there].any()
+    gradients, right = stacked(linear, rows), flat(removal_gradient(sparse, Run()))
+    matrix = 0.01 * torch.eye(650).double() + gradients.T @ gradients / 150
+    expected = torch.linalg.solve(matrix[there][:, there], right[there])
+    assert torch.allclose(found[there], expected, atol=1e-3 * float(expected.norm()))
+    cut = torch.linalg.solve(matrix, right)[there]
+    assert (cut - expected).norm() > 0.05 * expected.norm()
+
+
 def test_gradients_that_do_not_fit_are_computed_anew_and_give_the_same(
     linear: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,7 @@ class Influence:
 
     def _step(self, problem: Problem, curvature: "Curvature", run: Run) -> Gradients:
         """The step at strength 1."""
-        direction = removal_gradient(problem, run)
+        direction = _within(removal_gradient(problem, run), problem.support)
         if self.as_published:
             return curvature.recursion(direction)
         return curvature.solved(direction, self.damping, run)
@@ -265,12 +265,22 @@ class Curvature:
 
     def _computed(self) -> Iterator[Gradients]:
         family, model = self.problem.family, self.problem.model
-        return row_gradients(losses_of(family), family, model, self.rows, self.run)
+        found = row_gradients(losses_of(family), family, model, self.rows, self.run)
+        return (_within(chunk, self.problem.support) for chunk in found)
 
     def _along(self, chunk: Gradients, vector: Gradients) -> Tensor:
         """Products (B,) of the rows of a chunk with a vector."""
         parts = [(chunk[name].flatten(1) @ vector[name].reshape(-1)) for name in vector]
         return torch.stack(parts).sum(0)
+
+
+def _within(parts: Gradients, support: Mapping[str, Tensor]) -> Gradients:
+    """Gradients, or those of many rows, of the weights that a pruned model has: among these the
+    step is solved for, since one among all is another one once it is cut to them."""
+    return {
+        name: part * support[name].to(part.device) if name in support else part
+        for name, part in parts.items()
+    }
 
 
 def _dot(one: Gradients, other: Gradients) -> float:
