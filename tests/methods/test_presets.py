@@ -23,6 +23,7 @@ from expunge.changes.delta import Delta
 from expunge.data.samples import TensorSamples
 from expunge.deployment import Deployment
 from expunge.errors import AccessError, ExpungeError
+from expunge.methods import presets
 from expunge.methods.fine_tune import FineTune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.gradient_difference import GradientDifference
@@ -350,6 +351,43 @@ def test_a_rate_at_which_the_class_stays_is_raised_until_it_goes(deployment: Dep
     assert factor == pytest.approx(RAISED[place])
     less = (1.0, *RAISED)[place]
     assert loss(replace(goes, learning_rate=less * stays.learning_rate)) < guessing
+
+
+def test_a_raised_rate_that_loses_the_rest_ends_no_lower_than_it_began(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held back from where the class goes, it would otherwise forget less than without raising."""
+    problem = deployment.problem(CLASS, RandomLabel())
+    short = Reach(0.01, 0.1)
+    first = along_neutral(RandomLabel(), short, problem, Run())
+
+    def hold_at_last(*given: Any, **named: Any) -> float:
+        return 0.03
+
+    monkeypatch.setattr(presets, "hold", hold_at_last)
+    held = until_gone(RandomLabel(), short, problem, Run())
+    assert held.learning_rate == pytest.approx(0.03 * first.learning_rate)  # as without raising
+
+    def hold_a_little(*given: Any, **named: Any) -> float:
+        return 0.7
+
+    monkeypatch.setattr(presets, "hold", hold_a_little)
+    held = until_gone(RandomLabel(), short, problem, Run())
+    assert held.learning_rate > first.learning_rate
+
+
+def test_a_model_that_does_not_know_the_class_has_no_rate_to_raise(
+    deployment: Deployment,
+) -> None:
+    wrong = copy.deepcopy(deployment.model)
+    with torch.no_grad():
+        list(wrong.parameters())[-1][3] -= 100  # nothing is a three any more
+    problem = replace(deployment.problem(CLASS, RandomLabel()), model=wrong)
+    assert forget_loss(problem, wrong, Run()) > math.log(10)
+    short = Reach(0.01, 0.1)
+    assert until_gone(RandomLabel(), short, problem, Run()) == along_neutral(
+        RandomLabel(), short, problem, Run()
+    )
 
 
 def test_a_rate_at_which_the_class_goes_stays(

@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge.audit.measure import Measured
+from expunge.signals.metric import Direction
 
 LITTLE = 0.1
 """Share of the way from the original to the oracle below which next to nothing is gone."""
 
 WORTH = 0.1
-"""Distance of the oracle from the original, as a share of the larger of the two figures, up to
+"""What an oracle is worse than the original, as a share of the larger of the two figures, up to
 which there is next to nothing to forget: oracles differ from each other, too."""
+
+KNOWN = 0.05
+"""The same of a probability, as it is: a model that was not sure of a row has nothing to forget."""
+
+
+SURE = "mean probability of the right answer"
 
 
 @dataclass(frozen=True)
@@ -24,30 +31,36 @@ class Gone:
 
     Args:
         request: its name.
-        figure: what is measured; either direction may be the better one.
+        figure: what is measured.
+        direction: which way it is better.
         before: of the original.
         after: of the changed model.
         oracle: of the model retrained without the rows; None where there is none.
+        known: what the oracle has to be worse by at least for there to be something to forget.
     """
 
     request: str
     figure: str
+    direction: Direction
     before: float
     after: float
     oracle: float | None
+    known: float = 0.0
 
     @property
     def little(self) -> bool:
         """Whether next to nothing is gone of what an oracle lacks; without an oracle, whether the
-        figure is what it was, to the last digit. What was not measured says neither."""
+        figure is what it was, to the last digit. What was not measured says neither, nor does an
+        oracle that is no worse than the original."""
         if not (math.isfinite(self.before) and math.isfinite(self.after)):
             return False
         if self.oracle is None:
             return self.after == self.before
-        way = self.before - self.oracle
-        if not abs(way) > WORTH * max(abs(self.before), abs(self.oracle)):
+        sign = 1.0 if self.direction == "higher" else -1.0
+        way = sign * (self.before - self.oracle)
+        if not way > max(self.known, WORTH * max(abs(self.before), abs(self.oracle))):
             return False
-        return (self.before - self.after) / way < LITTLE
+        return sign * (self.before - self.after) / way < LITTLE
 
     def told(self) -> str:
         """What happened, as a sentence."""
@@ -81,7 +94,10 @@ def gone(
     found = []
     for place, name in enumerate(requests):
         sure = math.isfinite(of(before, place, True))
-        figure = "mean probability of the right answer" if sure else before.metric.name
         beside = None if oracle is None else of(oracle, place, sure)
-        found.append(Gone(name, figure, of(before, place, sure), of(after, place, sure), beside))
+        now = of(before, place, sure), of(after, place, sure), beside
+        if sure:
+            found.append(Gone(name, SURE, "higher", *now, known=KNOWN))
+        else:
+            found.append(Gone(name, before.metric.name, before.metric.direction, *now))
     return found

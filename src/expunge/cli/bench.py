@@ -334,7 +334,8 @@ def sparsity_and_gaps(
     presets: Annotated[
         bool,
         typer.Option(
-            "--presets", help="Every method at its shipped preset instead of six strengths of five."
+            "--presets",
+            help="Every method but LAF at its shipped preset, instead of six strengths of five.",
         ),
     ] = False,
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds, and of oracles.")] = 3,

@@ -22,6 +22,7 @@ from expunge.cli.output import scores as written
 from expunge.cli.stored import check_folder, folds_deltas, record_now, store
 from expunge.errors import ExpungeError
 from expunge.methods.presets import HasPreset, fields_of, inside, presets_of, starting_point
+from expunge.methods.protocol import Suppresses
 from expunge.methods.retrain import Retrain
 from expunge.run_file.reading import PAPER, PRESET, Loaded, read
 from expunge.run_file.records import RECORD
@@ -87,7 +88,7 @@ def forget(
     pictures = drawn(loaded, real, {ORIGINAL: models[ORIGINAL], FINAL: deployment.model, **models})
     show(loaded, course, oracle, pictures)
     left = kept(loaded, models[ORIGINAL], course)
-    stays = untouched(course, oracle)
+    stays = untouched(loaded, course, oracle)
     for one in stays:
         console.print(f"Warning: {one.told()} {_stronger(loaded)}", soft_wrap=True)
     found = figures(loaded, course, oracle, left, pictures, stays)
@@ -145,8 +146,16 @@ def kept(loaded: Loaded, original: nn.Module, course: Course) -> Kept:
     return Kept.of(before, after)
 
 
-def untouched(course: Course, oracle: Sequence[Measured] | None) -> list[Gone]:
-    """The requests of which next to nothing is gone, by the rows that they name."""
+def untouched(loaded: Loaded, course: Course, oracle: Sequence[Measured] | None) -> list[Gone]:
+    """The requests of which next to nothing is gone, by the rows that they name.
+
+    None of methods that only hold back: what they leave the same is what "suppressed" says. None of
+    models that draw either, since a denoising loss does not say what a picture shows.
+    """
+    if isinstance(starting_point(loaded.method), Suppresses):
+        return []
+    if course.before.metric is DENOISING_LOSS:
+        return []
     before, after = course.forget_rows_before, course.steps[-1].forget_rows
     if before is None or after is None:
         return []
@@ -157,6 +166,8 @@ def untouched(course: Course, oracle: Sequence[Measured] | None) -> list[Gone]:
 
 def _stronger(loaded: Loaded) -> str:
     """What to do about a model that forgot nothing."""
+    if inside(loaded.method) is not None:
+        return "Put it around another method, or around this one with stronger fields."
     if isinstance(starting_point(loaded.method), HasPreset):
         return "Find stronger settings with `expunge tune`, or take another method."
     return "Give stronger settings, or take another method (`expunge methods` lists them)."

@@ -291,8 +291,9 @@ def confined(
             continue
         both.diagonal().add_(DAMPING * spread)
         pulled = as_matrix(dense).double() @ wanted
-        if name in support:
-            solved = _row_by_row(both, pulled, as_matrix(support[name]))
+        there = as_matrix(support[name]).to(both.device) if name in support else None
+        if there is not None and not there.all():
+            solved = _row_by_row(both, pulled, there)
         else:
             solved = torch.linalg.solve(both, pulled.T).T
         solved = solved * (1 + protection)

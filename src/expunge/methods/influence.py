@@ -275,8 +275,8 @@ class Curvature:
 
 
 def _within(parts: Gradients, support: Mapping[str, Tensor]) -> Gradients:
-    """Gradients, or those of many rows, of the weights that a pruned model has: among these the
-    step is solved for, since one among all is another one once it is cut to them."""
+    """Gradients, or those of many rows, of the weights that a pruned model has. The step is solved
+    for among these: one solved for among all weights and then cut to these is another."""
     return {
         name: part * support[name].to(part.device) if name in support else part
         for name, part in parts.items()

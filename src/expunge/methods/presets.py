@@ -16,7 +16,7 @@ A preset never replaces what a user gave, and the fields of a method keep the pa
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -304,7 +304,7 @@ CLIMB = tuple(1.35**power for power in range(-8, 3))
 """Factors of a rate of which the smallest that is enough is looked for."""
 
 RAISED = (2.0, 4.0, 8.0, 16.0, 32.0)
-"""The same for a rate that is usually enough, where it was not."""
+"""Factors of a rate that is usually enough, where it was not; tried from below."""
 
 
 @dataclass(frozen=True)
@@ -370,27 +370,20 @@ def climbed(
     return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
 
 
-def climb(
-    model: Callable[[float], nn.Module],
-    rise: Reach,
-    problem: Problem,
-    run: Run,
-    factors: Sequence[float] = CLIMB,
-) -> float:
-    """The smallest factor whose model has lost enough on the forget set; 1 where the family has no
-    logits, so that guessing has no loss, or where rows of classes that stay are to go and none has.
-    Where one got at least to guessing, the one that lost most.
+def climb(model: Callable[[float], nn.Module], rise: Reach, problem: Problem, run: Run) -> float:
+    """The smallest of :data:`CLIMB` whose model has lost enough on the forget set; 1 where the
+    family has no logits, so that guessing has no loss, or where rows of classes that stay are to
+    go and none has. Where one got at least to guessing, the one that lost most.
 
     Ascent has no end of its own, and the loss of a model rises slowly and then at once, so that no
     one reach fits all models: the forget set itself says when it is enough. A loss that does not
-    fall as the factor rises is searched by halves, in four tries of eleven factors.
+    fall as the factor rises is searched by halves, in four tries.
 
     Args:
         model: the model that a factor leads to.
         rise: how far the loss is to rise.
         problem: as :meth:`HasPreset.for_problem` sees it.
         run: device and random numbers.
-        factors: in rising order.
 
     Raises:
         ExpungeError: whole classes are to go, and no factor lifts the loss to that of guessing (or
@@ -403,17 +396,17 @@ def climb(
     guessing = _loss_of_guessing(problem, run)
     goal = now + rise.of(problem) * max(0.0, guessing - now)
     least, losses = min(goal, guessing), {0.0: now}
-    low, high = 0, len(factors)
+    low, high = 0, len(CLIMB)
     while low < high:  # the loss rises with the factor: the first that is enough, by halves
         middle = (low + high) // 2
         try:
-            losses[factors[middle]] = forget_loss(problem, model(factors[middle]), run)
+            losses[CLIMB[middle]] = forget_loss(problem, model(CLIMB[middle]), run)
         except ExpungeError:  # too far: a loss or a weight is no longer finite
             if middle == 0:
                 raise
             high = middle
             continue
-        if losses[factors[middle]] >= goal:
+        if losses[CLIMB[middle]] >= goal:
             high = middle
         else:
             low = middle + 1
@@ -424,12 +417,7 @@ def climb(
     if highest and losses[highest] >= least:
         return highest
     if takes_classes(problem):
-        raise ExpungeError(
-            f"The preset was to lift the loss on the forget set from {now:.3g} to {least:.3g} at "
-            "least, and at no strength that was tried it got there: this method does not forget "
-            "here. Take another (`expunge methods` lists them), or give its fields, such as "
-            "`learning_rate`."
-        )
+        raise _stays(now, least)
     return min(1.0, max(losses))  # no further than where a loss was still finite
 
 
@@ -554,6 +542,16 @@ def forget_loss(problem: Problem, model: nn.Module, run: Run) -> float:
     return total / len(forget)
 
 
+def _stays(now: float, least: float) -> ExpungeError:
+    """What is said where a class goes at no strength."""
+    return ExpungeError(
+        f"The preset was to lift the loss on the forget set from {now:.3g} to {least:.3g} at "
+        "least, and at no strength that was tried it got there: this method does not forget "
+        "here. Take another (`expunge methods` lists them), or give its fields, such as "
+        "`learning_rate`."
+    )
+
+
 def _loss_of_guessing(problem: Problem, run: Run) -> float:
     """That of a model with logits which finds all classes as likely."""
     forget = problem.data[Role.FORGET]
@@ -591,11 +589,12 @@ def along_neutral(method: M, reach: Reach, problem: Problem, run: Run) -> M:
 
 def until_gone(method: M, reach: Reach, problem: Problem, run: Run) -> M:
     """As :func:`along_neutral`; but where whole classes are to go and the loss on them stays below
-    that of guessing, at the smallest of :data:`RAISED` times the rate at which it does not.
+    that of guessing, at the smallest of :data:`RAISED` times the rate at which it does not. Where
+    the retain rows are lost there, it is held back, and part of the class may stay after all.
 
-    How far a gradient leads depends on the network: at the same reach a class that left a plain one
-    is all there in one with batch norm. For methods whose targets, once learned, have at least the
-    loss of guessing.
+    How far a gradient leads depends on the network: at the same reach a class that is gone from a
+    plain network is still whole in one with batch norm. For methods whose targets, once learned,
+    have at least the loss of guessing.
 
     Args:
         method: a dataclass with ``epochs``, ``learning_rate``, ``momentum`` and ``batch_size``.
@@ -604,13 +603,14 @@ def until_gone(method: M, reach: Reach, problem: Problem, run: Run) -> M:
         run: device and random numbers.
 
     Raises:
-        ExpungeError: whole classes are to go, and at no rate they do; no rate keeps the retain
-            rows.
+        ExpungeError: whole classes are to go, and at no rate that was tried they do; no rate keeps
+            the retain rows.
     """
     found = _in_passes(method, reach, problem, run)
     without_answers(problem)
     if not (takes_classes(problem) and isinstance(problem.family, HasLogits)):
         return held_back(found, ("learning_rate",), problem, run, FORGETTING)
+    guessing = _loss_of_guessing(problem, run)
     answered: dict[float, nn.Module] = {}
 
     def at(factor: float) -> M:
@@ -618,17 +618,31 @@ def until_gone(method: M, reach: Reach, problem: Problem, run: Run) -> M:
         tried: M = replace(given, learning_rate=factor * given.learning_rate)
         return tried
 
-    def model(factor: float) -> nn.Module:
+    def gone(factor: float) -> bool:
         answered[factor] = _answer(at(factor), problem, run)
-        return answered[factor]
+        return forget_loss(problem, answered[factor], run) >= guessing
+
+    def held(factor: float) -> M:
+        whole = answered.get(factor)
+        return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
 
     try:
-        gone = forget_loss(problem, model(1.0), run) >= _loss_of_guessing(problem, run)
-    except ExpungeError:  # too far already: it is held back below
-        gone = True
-    factor = 1.0 if gone else climb(model, CAREFUL, problem, run, RAISED)
-    whole = answered.get(factor)
-    return held_back(at(factor), ("learning_rate",), problem, run, FORGETTING, whole)
+        enough = gone(1.0)
+    except ExpungeError:  # too far already
+        enough = True
+    now = forget_loss(problem, problem.model, run)
+    if enough or now >= guessing:
+        return held(1.0)
+    for factor in RAISED:
+        try:
+            enough = gone(factor)
+        except ExpungeError:  # too far: a loss or a weight is no longer finite
+            break
+        if enough:
+            first: Any = at(1.0)
+            raised: Any = held(factor)
+            return raised if raised.learning_rate >= first.learning_rate else held(1.0)
+    raise _stays(now, guessing)
 
 
 def _in_passes(method: M, reach: Reach, problem: Problem, run: Run) -> M:

@@ -56,7 +56,7 @@ class SalUnSoft(ByDescent):
         "penalty": LogUniform(1e-5, 1.0),
     }
     preset_rule: ClassVar[str] = (
-        "the learning rate of random-label's preset, in 4 passes; a penalty as large as a typical "
+        "the rule of random-label's learning rate, in 4 passes; a penalty as large as a typical "
         "entry of the gradient of neutral labels"
     )
 

@@ -169,7 +169,8 @@ def _of_confusion(means: _Means) -> Iterator[Finding]:
         if found and retrain is not None:
             best, name = max(found)
             yield means.finding(
-                f"with 10 % identified no method, {variant}, is ten points above retraining",
+                f"with 10 % identified none of the methods here, {variant}, is ten points above "
+                "retraining",
                 f"best {_points(best)} ({name}) against {_points(retrain)}",
                 best - retrain <= POINTS,
             )

@@ -1,4 +1,4 @@
-"""What shipped presets do to pruned models: every method that has one, under the masks.
+"""What shipped presets do to pruned models: every method that has one, but LAF, under the masks.
 
 Nothing is tuned. A preset finds its fields on the sparse model as it would on a dense one; the
 figures are held against the oracles of the same masks, and what is kept against the pruned model.
@@ -25,7 +25,8 @@ from expunge.methods.protocol import Method, learner_of
 
 @cache
 def methods() -> tuple[str, ...]:
-    """Registered methods for classifiers that have a preset and read no record of a learner."""
+    """Registered methods for classifiers that have a preset and read no record of a learner, but
+    those that :data:`~expunge.benchmarks.classification.protocol.LEFT_OUT` leaves out."""
     named = [name for name in registry.names("methods") if name not in LEFT_OUT]
     made: dict[str, Method] = {name: registry.load("methods", name)() for name in named}
     return tuple(
@@ -197,6 +198,6 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         "distance of UA, RA, TA and SVC-MIA (confidence) on test rows to the mean of the oracles "
         "under the same masks, in points, mean±sd over seeds; oracles: of one of them to the "
         "others; none: of the pruned model as it is. refused: in a seed the preset found no fields "
-        "that fit, and said so.",
+        "that fit, or the method failed, as is said below.",
         *(f"{', '.join(where)}: {reason}" for reason, where in reasons.items()),
     ]

@@ -69,7 +69,7 @@ def check_known(given: Sequence[str], known: Collection[str], what: str) -> None
     """
     for name in given:
         if name not in known:
-            raise ExpungeError(f"There is no {what} {name!r} here; there are {', '.join(known)}.")
+            raise ExpungeError(f"{name!r} is no {what} here; there are {', '.join(known)}.")
         if given.count(name) > 1:
             raise ExpungeError(
                 f"The {what} {name!r} was given {given.count(name)} times; give it once."
